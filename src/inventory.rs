@@ -1,0 +1,1 @@
+//! What was seen of a volume, read through Root once and remembered.

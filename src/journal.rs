@@ -1,0 +1,1 @@
+//! The write-ahead journal of a run, on the helper.

@@ -1,0 +1,1 @@
+//! Which distribution the volume holds, and what differs by it. Pure.

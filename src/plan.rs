@@ -1,0 +1,5 @@
+//! What would be done: actions with what they expect to find and what undoes them. Pure.
+
+pub mod action;
+
+pub use action::{Action, Applied, Before, Change, Outcome, TreeOwners};

@@ -1,0 +1,1 @@
+//! What the bytes of a disk say: partition tables and superblocks. Pure.

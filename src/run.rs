@@ -1,0 +1,1 @@
+//! One short function a command: the pipeline.

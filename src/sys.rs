@@ -1,0 +1,1 @@
+//! The one module with unsafe code: ioctls that no crate wraps.

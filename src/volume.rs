@@ -1,0 +1,1 @@
+//! Opening a volume exclusively, finding its root, mounting it privately, letting go of it.
