@@ -74,7 +74,8 @@ impl Scratch {
     pub(crate) fn new() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("volumes-{}-{number}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("volumes-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self { path })
     }
@@ -104,7 +105,18 @@ impl Drop for Scratch {
 /// Runs a shell script in a mount namespace of its own; what it mounts is gone when it ends.
 pub(crate) fn script(body: &str, variables: &[(&str, &Path)]) -> Result<String> {
     let output = Command::new("timeout")
-        .args(["--signal", "KILL", "300", "unshare", "--mount", "--propagation", "private", "sh", "-euc", body])
+        .args([
+            "--signal",
+            "KILL",
+            "300",
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-euc",
+            body,
+        ])
         .env("PATH", tool_path())
         .envs(variables.iter().copied())
         .stdin(Stdio::null())

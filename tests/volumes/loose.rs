@@ -38,7 +38,10 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("authorized-keys2", "mv $A ${A}2"),
     ("crlf-keys", "sed -i 's/$/\\r/' $A"),
     ("no-last-newline", "printf %s \"$(cat $A)\" >$A.n && cat $A.n >$A && rm $A.n"),
-    ("junk-before-the-key", "head -c 100000 /dev/zero | tr '\\0' x >$A.n && echo >>$A.n && cat $A >>$A.n && cat $A.n >$A && rm $A.n"),
+    (
+        "junk-before-the-key",
+        "head -c 100000 /dev/zero | tr '\\0' x >$A.n && echo >>$A.n && cat $A >>$A.n && cat $A.n >$A && rm $A.n",
+    ),
     ("bad-line-before-the-good-one", "sed -i 's/.*/nosuchoption &\\n&/' $A"),
     ("empty-shell-field", "sed -i \"s#^\\($U:.*\\):[^:]*\\$#\\1:#\" $R/etc/passwd"),
     ("gid-without-a-group", "sed -i \"s#^$U:x:$G:.*##\" $R/etc/group"),

@@ -37,7 +37,11 @@ struct Case {
 }
 
 impl Case {
-    fn new(name: impl Into<String>, needs: Needs, run: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Self {
+    fn new(
+        name: impl Into<String>,
+        needs: Needs,
+        run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> Self {
         Self { name: name.into(), needs, run: Box::new(run) }
     }
 }

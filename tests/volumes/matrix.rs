@@ -30,9 +30,11 @@ pub(crate) fn cases() -> Vec<Case> {
     for filesystem in [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs] {
         for table in [Table::None, Table::Gpt, Table::Mbr] {
             let cell = format!("matrix::{}-{}", filesystem.name(), table.name());
-            cases.push(Case::new(format!("kit::{}-{}-is-healthy", filesystem.name(), table.name()), Needs::Loop, move || {
-                healthy(filesystem, table)
-            }));
+            cases.push(Case::new(
+                format!("kit::{}-{}-is-healthy", filesystem.name(), table.name()),
+                Needs::Loop,
+                move || healthy(filesystem, table),
+            ));
             for breakage in rotated(&cell, alone) {
                 cases.push(Case::new(format!("{cell}::{}", breakage.name), Needs::Loop, move || {
                     round(filesystem, table, &[breakage])
@@ -57,9 +59,11 @@ pub(crate) fn cases() -> Vec<Case> {
         (Filesystem::BtrfsIn("@/.snapshots/1/snapshot"), Table::Gpt),
     ];
     for (filesystem, table) in others {
-        cases.push(Case::new(format!("kit::{}-{}-is-healthy", filesystem.name(), table.name()), Needs::Loop, move || {
-            healthy(filesystem, table)
-        }));
+        cases.push(Case::new(
+            format!("kit::{}-{}-is-healthy", filesystem.name(), table.name()),
+            Needs::Loop,
+            move || healthy(filesystem, table),
+        ));
         let name = format!("matrix::{}-{}::combination-01", filesystem.name(), table.name());
         let seed = Random::seed_of(&name);
         cases.push(Case::new(name, Needs::Loop, move || combination(filesystem, table, seed)));

@@ -26,7 +26,8 @@ fn recipes() -> Vec<Recipe> {
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| {
             let mut fields = line.splitn(4, '\t');
-            let (id, login, expected, shell) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+            let (id, login, expected, shell) =
+                (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
             Some(Recipe { id, login, expected: expected.split(' ').next()?, shell })
         })
         .collect()
@@ -90,12 +91,14 @@ fn composition(seed: u64) -> Result<()> {
         .filter(|recipe| recipe.login == "admin" && !HANGS_ON_ADDRESS.contains(&recipe.id))
         .collect();
     let number = 2 + random.below(3);
-    let chosen: Vec<_> = random.some_of(number, recipes.len()).into_iter().map(|index| recipes[index]).collect();
+    let chosen: Vec<_> =
+        random.some_of(number, recipes.len()).into_iter().map(|index| recipes[index]).collect();
     let ids = chosen.iter().map(|recipe| recipe.id).collect::<Vec<_>>().join(" ");
     let said = format!("seed {seed} ({ids}; repeat with VOLRESCUE_COMPOSITION_SEED={seed})");
     let tree = Tree::healthy()?;
     for recipe in &chosen {
-        tree.change(&format!("( set +e; {} ) 2>/dev/null || true", recipe.shell)).with_context(|| said.clone())?;
+        tree.change(&format!("( set +e; {} ) 2>/dev/null || true", recipe.shell))
+            .with_context(|| said.clone())?;
     }
     let real = tree.login("admin").with_context(|| said.clone())?;
     let ours = diagnose(&tree.path, "admin").with_context(|| said.clone())?;

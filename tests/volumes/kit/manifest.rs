@@ -29,8 +29,11 @@ impl Manifest {
         let mut entries = BTreeMap::<PathBuf, String>::new();
         for line in text.lines() {
             let mut fields = line.splitn(3, '\t');
-            let (Some("P"), Some(path), Some(fact)) = (fields.next(), fields.next(), fields.next()) else { continue };
-            let path = Path::new("/").join(if path == "." { "" } else { path.strip_prefix("./").unwrap_or(path) });
+            let (Some("P"), Some(path), Some(fact)) = (fields.next(), fields.next(), fields.next()) else {
+                continue;
+            };
+            let path =
+                Path::new("/").join(if path == "." { "" } else { path.strip_prefix("./").unwrap_or(path) });
             let entry = entries.entry(path).or_default();
             entry.push_str(fact);
             entry.push('\n');

@@ -45,7 +45,13 @@ pub(crate) fn volrescue<S: AsRef<OsStr>>(arguments: &[S]) -> Result<Run> {
 impl Run {
     /// Everything, for a failure's message.
     pub(crate) fn transcript(&self) -> String {
-        format!("$ volrescue {}\n[{}]\n{}\n{}", self.words, self.code, self.stdout.trim_end(), self.stderr.trim_end())
+        format!(
+            "$ volrescue {}\n[{}]\n{}\n{}",
+            self.words,
+            self.code,
+            self.stdout.trim_end(),
+            self.stderr.trim_end()
+        )
     }
 
     /// Fails unless it ended with one of these codes.
@@ -148,7 +154,8 @@ pub(crate) fn diagnose(target: &Path, user: &str) -> Result<Document> {
 pub(crate) fn repair(target: &Path, scratch: &Scratch, options: &[&str]) -> Result<Run> {
     let key = super::public_key()?;
     let state = scratch.join("state");
-    let mut arguments: Vec<&OsStr> = ["repair", "--yes", "--json", "--user", super::USER, "--key"].map(OsStr::new).to_vec();
+    let mut arguments: Vec<&OsStr> =
+        ["repair", "--yes", "--json", "--user", super::USER, "--key"].map(OsStr::new).to_vec();
     arguments.push(key.as_os_str());
     arguments.push(OsStr::new("--state-dir"));
     arguments.push(state.as_os_str());

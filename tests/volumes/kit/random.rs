@@ -11,7 +11,8 @@ impl Random {
 
     /// A seed for a fixed trial: of the run's base (`VOLRESCUE_SEED`, or a constant) and the trial's name.
     pub(crate) fn seed_of(name: &str) -> u64 {
-        let base = std::env::var("VOLRESCUE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2026_1122);
+        let base =
+            std::env::var("VOLRESCUE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2026_1122);
         name.bytes().fold(base, |seed, byte| Self(seed ^ u64::from(byte)).next())
     }
 

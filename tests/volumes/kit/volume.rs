@@ -225,6 +225,28 @@ impl Image {
         script("sha256sum <\"$DISK\"", &[("DISK", &self.path)])
     }
 
+    /// Whether a mount would have to replay something.
+    pub(crate) fn journal_is_dirty(&self) -> Result<bool> {
+        let answer = script(
+            r#"
+            device=$(losetup --find --show --read-only --offset "$OFFSET" --sizelimit "$SIZE" "$DISK")
+            trap 'losetup --detach "$device"' EXIT
+            case $KIND in
+                ext4) dumpe2fs -h "$device" 2>/dev/null | grep -q needs_recovery ;;
+                xfs) xfs_logprint -t "$device" 2>/dev/null | grep -q '<DIRTY>' ;;
+                btrfs) btrfs inspect-internal dump-super "$device" | grep -q '^log_root[[:space:]]*[1-9]' ;;
+            esac && echo dirty || echo clean
+            "#,
+            &[
+                ("DISK", &self.path),
+                ("KIND", Path::new(self.filesystem.kind())),
+                ("OFFSET", Path::new(&self.offset.to_string())),
+                ("SIZE", Path::new(&self.size.to_string())),
+            ],
+        )?;
+        Ok(answer.trim() == "dirty")
+    }
+
     /// Makes this image what a copy of a running root is: mounted, changed by `recipe`, and copied before the unmount.
     pub(crate) fn copy_while_mounted(&self, recipe: &str) -> Result<()> {
         let live = self.scratch.join("live.img");
@@ -237,10 +259,7 @@ impl Image {
             size: self.size,
         };
         let copy = self.path.display();
-        running.change(&format!(
-            "{recipe}\ncp --sparse=always \"{}\" \"{copy}\"",
-            live.display()
-        ))?;
+        running.change(&format!("{recipe}\ncp --sparse=always \"{}\" \"{copy}\"", live.display()))?;
         fs::remove_file(live)?;
         Ok(())
     }
@@ -263,7 +282,9 @@ fn pristine(filesystem: Filesystem) -> Result<PathBuf> {
     let directory = trees.join("images");
     fs::create_dir_all(&directory)?;
     let lock = fs::File::create(directory.join(".lock"))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).context("locking the images")?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .context("locking the images")?;
     let image = directory.join(format!("{}.img", filesystem.name()));
     let slim = trees.join("bookworm-slim");
     let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
@@ -331,7 +352,7 @@ fn mountpoint(directory: &Path) -> Result<PathBuf> {
 
 /// A directory that holds a root.
 pub(crate) struct Tree {
-    pub(crate) scratch: Scratch,
+    _scratch: Scratch,
     pub(crate) path: PathBuf,
 }
 
@@ -340,11 +361,8 @@ impl Tree {
     pub(crate) fn healthy() -> Result<Self> {
         let scratch = Scratch::new()?;
         let path = scratch.join("root");
-        script(
-            "cp -a \"$SLIM\" \"$ROOT\"",
-            &[("SLIM", &trees()?.join("bookworm-slim")), ("ROOT", &path)],
-        )?;
-        Ok(Self { scratch, path })
+        script("cp -a \"$SLIM\" \"$ROOT\"", &[("SLIM", &trees()?.join("bookworm-slim")), ("ROOT", &path)])?;
+        Ok(Self { _scratch: scratch, path })
     }
 
     /// Runs a recipe with `$R` set to the directory.
