@@ -1,5 +1,7 @@
 //! What would be done: actions with what they expect to find and what undoes them. Pure.
 
 pub mod action;
+pub mod overlay;
 
 pub use action::{Action, Applied, Before, Change, Outcome, TreeOwners};
+pub use overlay::Overlay;

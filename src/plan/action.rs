@@ -85,6 +85,11 @@ pub enum Change {
         /// Group.
         gid: u32,
     },
+    /// unlink of a symbolic link that dangles or loops, to make room for what belongs there.
+    RemoveLink {
+        /// Where it points.
+        target: PathBuf,
+    },
     /// A regular file, made or atomically replaced. A replaced file's other xattrs, ACL and flags are kept.
     WriteFile {
         /// What is there before.
@@ -121,6 +126,7 @@ impl Change {
             Self::SetXattr { .. } => "set-xattr",
             Self::CreateDirectory { .. } => "create-directory",
             Self::CreateLink { .. } => "create-link",
+            Self::RemoveLink { .. } => "remove-link",
             Self::WriteFile { before: Before::Absent, .. } => "create-file",
             Self::WriteFile { .. } => "replace-file",
             Self::ChownTree { .. } => "chown-tree",
@@ -150,6 +156,7 @@ impl Change {
             Self::CreateLink { target, uid, gid } => {
                 ("absent".into(), format!("link to {} {uid}:{gid}", target.display()))
             }
+            Self::RemoveLink { target } => (format!("link to {}", target.display()), "absent".into()),
             Self::WriteFile { before, content, mode, uid, gid, .. } => {
                 let from = match before {
                     Before::Absent => "absent".into(),
