@@ -72,11 +72,7 @@ pub fn may(
 ///
 /// # Errors
 /// [`LookError`] if an ACL cannot be read.
-pub fn unsearchable(
-    view: &dyn View,
-    walk: &Walk,
-    who: &Identity,
-) -> Result<Vec<(PathBuf, Stat)>, LookError> {
+pub fn unsearchable(view: &dyn View, walk: &Walk, who: &Identity) -> Result<Vec<(PathBuf, Stat)>, LookError> {
     let passed = match (&walk.end, walk.steps.split_last()) {
         // The end itself is not searched.
         (Ok(found), Some((last, before))) if last.path == found.path => before,
@@ -158,7 +154,13 @@ mod tests {
     #[test]
     fn every_closed_directory_on_the_way_is_named() {
         let mut tree = MemTree::new();
-        tree.dir("/home", 0o700, 0, 0).dir("/home/u", 0o600, 1000, 1000).file("/home/u/f", 0o600, 1000, 1000, b"");
+        tree.dir("/home", 0o700, 0, 0).dir("/home/u", 0o600, 1000, 1000).file(
+            "/home/u/f",
+            0o600,
+            1000,
+            1000,
+            b"",
+        );
         let walk = walk(&tree, Path::new("/home/u/f"));
         let closed = unsearchable(&tree, &walk, &who(1000, 1000, &[])).unwrap();
         let paths: Vec<&Path> = closed.iter().map(|(path, _)| path.as_path()).collect();

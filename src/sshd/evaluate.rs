@@ -159,10 +159,11 @@ impl System {
         let shadow = Shadow::parse(&text("/etc/shadow"));
         let build = Build::detect(view);
         let config = Config::load(view, &build, &[]);
-        let executable = |path: &&str| {
-            follow(view, Path::new(path)).is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0)
+        let executable = |path: &str| {
+            follow(view, Path::new(path))
+                .is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0)
         };
-        let program = PROGRAMS.iter().find(executable).map(PathBuf::from);
+        let program = PROGRAMS.iter().find(|path| executable(path)).map(PathBuf::from);
         Self { build, config, passwd, group, shadow, names: NameServices::read(view), program, unread }
     }
 

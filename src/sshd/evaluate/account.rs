@@ -15,7 +15,11 @@ pub(super) fn find<'a>(case: &mut Case<'a>) -> Option<&'a PasswdEntry> {
     let system = case.system;
     let user = &case.question.user;
     if let Some(entry) = system.entry(user) {
-        case.traced("the user", format!("/etc/passwd:{}: uid {}, gid {}", entry.line, entry.uid, entry.gid), true);
+        case.traced(
+            "the user",
+            format!("/etc/passwd:{}: uid {}, gid {}", entry.line, entry.uid, entry.gid),
+            true,
+        );
         let others: Vec<String> = system
             .passwd
             .entries
@@ -59,7 +63,10 @@ fn what_is_there(case: &Case<'_>) -> String {
     let user = &case.question.user;
     let passwd = &case.system.passwd;
     if passwd.by_name(user).is_some() {
-        return format!("nsswitch.conf does not ask the file (passwd: {})", case.system.names.passwd.join(" "));
+        return format!(
+            "nsswitch.conf does not ask the file (passwd: {})",
+            case.system.names.passwd.join(" ")
+        );
     }
     if let Some(other) = passwd.entries.iter().find(|entry| entry.name.eq_ignore_ascii_case(user)) {
         return format!("{} on line {}", other.name, other.line);
@@ -135,7 +142,11 @@ fn expired(case: &mut Case<'_>, user: &PasswdEntry) {
     let Some(entry) = case.system.shadow.by_name(&user.name) else { return };
     let Some(expire) = entry.expire.filter(|day| *day != -1) else { return };
     let expired = today(case) > expire;
-    case.traced("UsePAM no: has the account expired", format!("/etc/shadow:{}: day {expire}", entry.line), !expired);
+    case.traced(
+        "UsePAM no: has the account expired",
+        format!("/etc/shadow:{}: day {expire}", entry.line),
+        !expired,
+    );
     if expired {
         let finding = Finding::blocks(CheckId::AccountExpired)
             .at("/etc/shadow")
@@ -149,7 +160,7 @@ fn expired(case: &mut Case<'_>, user: &PasswdEntry) {
 
 /// The shell as sshd takes it: an empty field is /bin/sh.
 pub(super) fn shell_of(user: &PasswdEntry) -> &BStr {
-    BStr::new(if user.shell.is_empty() { b"/bin/sh" } else { user.shell.as_slice() })
+    BStr::new(if user.shell.is_empty() { b"/bin/sh".as_slice() } else { user.shell.as_slice() })
 }
 
 /// A regular file with any x bit, looked at by root; not asked with a ChrootDirectory.
@@ -163,7 +174,7 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry) {
         Err(error) => {
             case.traced("the login shell", format!("{shell}: {error}"), false);
             let finding = at(Finding::blocks(CheckId::ShellMissing))
-                .is(format!("{:?} does not exist", shell))
+                .is(format!("{shell:?} does not exist"))
                 .wants("a shell that exists")
                 .says(format!("User {} not allowed because shell {shell} does not exist", case.name()));
             case.refuse(finding);

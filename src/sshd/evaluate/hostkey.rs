@@ -245,7 +245,7 @@ fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
-        0..0x80 => (usize::from(first), rest),
+        0..=0x7f => (usize::from(first), rest),
         0x81..=0x84 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
             (bytes.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte)), rest)
@@ -273,7 +273,9 @@ fn bits_of(integer: &[u8]) -> u32 {
     let significant = integer.iter().position(|byte| *byte != 0).map_or(&[][..], |at| &integer[at..]);
     match significant.first() {
         None => 0,
-        Some(first) => u32::try_from(significant.len()).unwrap_or(u32::MAX).saturating_mul(8) - first.leading_zeros(),
+        Some(first) => {
+            u32::try_from(significant.len()).unwrap_or(u32::MAX).saturating_mul(8) - first.leading_zeros()
+        }
     }
 }
 

@@ -141,7 +141,13 @@ fn item_matches(item: &Item<'_>, address: Option<IpAddr>, host: Option<&[u8]>, u
         (Network::Cidr(network, length), Some(address)) => Tri::from(within(address, *network, *length)),
         (_, Some(address)) => Tri::from(match_pattern(address.to_string().as_bytes(), item.text)),
         (Network::Cidr(..), None) => Tri::Maybe,
-        (_, None) => if could_be_address(&text) { Tri::Maybe } else { Tri::No },
+        (_, None) => {
+            if could_be_address(&text) {
+                Tri::Maybe
+            } else {
+                Tri::No
+            }
+        }
     };
     if by_address == Tri::Yes {
         return Tri::Yes;

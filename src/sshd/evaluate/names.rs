@@ -28,8 +28,9 @@ impl NameServices {
         let passwd = services(&text, "passwd").unwrap_or_else(|| vec!["files".to_owned()]);
         let group = services(&text, "group").unwrap_or_else(|| vec!["files".to_owned()]);
         let names = |service: &str| passwd.iter().chain(&group).any(|name| name == service);
-        let filled =
-            |path: &str| view.list(Path::new(path)).is_ok_and(|names| names.iter().any(|name| name != "README"));
+        let filled = |path: &str| {
+            view.list(Path::new(path)).is_ok_and(|names| names.iter().any(|name| name != "README"))
+        };
         let sssd = names("sss")
             && (follow(view, Path::new("/etc/sssd/sssd.conf")).is_ok() || filled("/etc/sssd/conf.d"));
         let userdb = names("systemd") && (filled("/etc/userdb") || filled("/var/lib/systemd/home"));
@@ -73,8 +74,8 @@ impl NameServices {
 /// The services of one database; `None` where the file has no line for it.
 fn services(text: &[u8], database: &str) -> Option<Vec<String>> {
     let line = text.lines().find_map(|line| {
-        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim();
-        line.strip_prefix(database.as_bytes())?.trim_start().strip_prefix(b":")
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
+        line.strip_prefix(database.as_bytes())?.trim_ascii_start().strip_prefix(b":")
     })?;
     // Reactions like [NOTFOUND=return] stand between the services and may hold blanks.
     let mut inside = false;

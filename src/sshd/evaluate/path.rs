@@ -9,7 +9,7 @@ use crate::permissions::{Access, Identity, may, unsearchable};
 use crate::sshd::build::{Build, Family};
 use crate::sshd::config::Effective;
 use crate::view::{Found, LookError, Stat, TEXT_LIMIT, View, Walk, follow, walk};
-use bstr::{BStr, BString, ByteSlice, ByteVec};
+use bstr::{BString, ByteSlice, ByteVec};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct UnknownToken(pub(super) char);
 
 /// misc.c, `percent_expand`, with the tokens of a user.
-pub(super) fn expand_tokens(
-    text: &[u8],
-    user: &PasswdEntry,
-    build: &Build,
-) -> Result<BString, UnknownToken> {
+pub(super) fn expand_tokens(text: &[u8], user: &PasswdEntry, build: &Build) -> Result<BString, UnknownToken> {
     let mut out = BString::default();
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {
@@ -63,7 +59,11 @@ pub fn expand_home_tilde(text: &[u8], passwd: &Passwd) -> BString {
 }
 
 /// auth.c, `expand_authorized_keys`: tokens, then the home before what is not absolute.
-pub(super) fn expand(pattern: &[u8], user: &PasswdEntry, system: &super::System) -> Result<PathBuf, UnknownToken> {
+pub(super) fn expand(
+    pattern: &[u8],
+    user: &PasswdEntry,
+    system: &super::System,
+) -> Result<PathBuf, UnknownToken> {
     let pattern = expand_home_tilde(pattern, &system.passwd);
     let expanded = expand_tokens(&pattern, user, &system.build)?;
     let path = if expanded.starts_with(b"/") {
@@ -151,7 +151,8 @@ impl<'a> Places<'a> {
             _ => None,
         };
         let reachable = unsearchable(view, &home, who).is_ok_and(|closed| closed.is_empty());
-        let reads_names = ["/etc/passwd", "/etc/group"].iter().all(|file| may_read(view, Path::new(file), who));
+        let reads_names =
+            ["/etc/passwd", "/etc/group"].iter().all(|file| may_read(view, Path::new(file), who));
         let (mut key_directories, mut outside) = (Vec::new(), Vec::new());
         for file in key_files(case.system, case.effective, user) {
             let resolved = |path: &Path| match walk(view, path) {
@@ -383,21 +384,26 @@ impl<'a> Places<'a> {
                 .is("absent")
                 .wants(format!("0700 {ids}"));
         }
-        let is_file = file.file_name() == reached.file_name() && file.components().count() <= reached.components().count();
+        let is_file = file.file_name() == reached.file_name()
+            && file.components().count() <= reached.components().count();
         if !is_file && self.part(reached) == Part::SshDir {
-            return Finding::blocks(CheckId::SshDirMissing).at(reached).is("absent").wants(format!("0700 {ids}"));
+            return Finding::blocks(CheckId::SshDirMissing)
+                .at(reached)
+                .is("absent")
+                .wants(format!("0700 {ids}"));
         }
         let in_home = file.starts_with(home_path(self.user));
         let wants = if in_home { format!("0600 {ids}") } else { "0644 0:0".to_owned() };
-        Finding::blocks(CheckId::KeyFileMissing).at(if is_file { reached } else { file }).is("absent").wants(wants)
+        Finding::blocks(CheckId::KeyFileMissing)
+            .at(if is_file { reached } else { file })
+            .is("absent")
+            .wants(wants)
     }
 
     /// `safe_path`, first half: the open file itself.
     fn unsafe_file(&self, found: &Found) -> Vec<Finding> {
-        let says = format!(
-            "Authentication refused: bad ownership or modes for file {}",
-            found.path.display()
-        );
+        let says =
+            format!("Authentication refused: bad ownership or modes for file {}", found.path.display());
         let wants = self.wanted_file(&found.path, &found.stat);
         let class = self.class(&found.path);
         let finding = |check| {
@@ -528,10 +534,34 @@ pub(super) fn may_read(view: &dyn View, path: &Path, who: &Identity) -> bool {
 /// Directories that belong to the system, whoever calls one of them home: their modes are not those of a home.
 pub(super) fn is_system_directory(path: &Path) -> bool {
     const SYSTEM: [&str; 24] = [
-        "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc",
-        "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/lib", "/var/www", "/var/tmp", "/nonexistent",
+        "/",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/media",
+        "/mnt",
+        "/opt",
+        "/proc",
+        "/run",
+        "/sbin",
+        "/srv",
+        "/sys",
+        "/tmp",
+        "/usr",
+        "/var",
+        "/var/lib",
+        "/var/www",
+        "/var/tmp",
+        "/nonexistent",
     ];
-    SYSTEM.iter().any(|system| path == Path::new(system)) || path.starts_with("/usr") || path.starts_with("/etc")
+    SYSTEM.iter().any(|system| path == Path::new(system))
+        || path.starts_with("/usr")
+        || path.starts_with("/etc")
 }
 
 /// The path from `/` down, each inode once, and the thing that is missing.
@@ -546,9 +576,4 @@ pub(super) fn picture(walk: &Walk) -> Vec<PathNode> {
         nodes.push(PathNode { path: walk.reached.clone(), stat: None, link: None });
     }
     nodes
-}
-
-/// What an option or log line shows of bytes of the volume.
-pub(super) fn shown(text: &[u8]) -> String {
-    BStr::new(text).to_string()
 }

@@ -3,7 +3,7 @@
 use super::account::at_setting;
 use super::hosts::{Tri, host_list, match_pattern};
 use super::path::{Opened, Places, State, expand, key_files, picture};
-use super::revoked::{Revoked, Revocation};
+use super::revoked::{Revocation, Revoked};
 use super::session::exit_status;
 use super::{Case, KeyEvaluation, KeyFile, PathNode};
 use crate::accounts::PasswdEntry;
@@ -90,7 +90,12 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         case.advise(finding);
     }
     let shown = opened.iter().find(|file| file.state != State::Missing).or(opened.first());
-    Tried { verdict: whole, keys, key_files: files, path: shown.map_or_else(Vec::new, |file| picture(&file.walk)) }
+    Tried {
+        verdict: whole,
+        keys,
+        key_files: files,
+        path: shown.map_or_else(Vec::new, |file| picture(&file.walk)),
+    }
 }
 
 /// PubkeyAuthentication, and AuthenticationMethods that want more than one key.
@@ -105,7 +110,8 @@ fn methods(case: &mut Case<'_>) {
         case.refuse(finding);
     }
     let methods = &effective.authentication_methods;
-    let enough = methods.value.is_empty() || methods.value.iter().any(|list| list == "publickey" || list == "any");
+    let enough =
+        methods.value.is_empty() || methods.value.iter().any(|list| list == "publickey" || list == "any");
     if !enough {
         let lists: Vec<String> = methods.value.iter().map(ToString::to_string).collect();
         case.traced("AuthenticationMethods", lists.join(" "), false);
@@ -258,7 +264,9 @@ impl Trial<'_> {
                 Some(version) if version < (9, 0) => {
                     format!("userauth_pubkey: key type {offered} not in PubkeyAcceptedAlgorithms")
                 }
-                _ => format!("userauth_pubkey: signature algorithm {offered} not in PubkeyAcceptedAlgorithms"),
+                _ => {
+                    format!("userauth_pubkey: signature algorithm {offered} not in PubkeyAcceptedAlgorithms")
+                }
             };
             let finding = at_setting(Finding::blocks(CheckId::KeyTypeNotAccepted), setting)
                 .is(format!("{} is not accepted", key.algorithm))
@@ -297,7 +305,9 @@ impl Trial<'_> {
                     // A doubtful line before this one may win, with its own command; without one both let in.
                     let may_force = doubts.iter().any(|(_, _, forced): &(Finding, String, bool)| *forced);
                     if may_force {
-                        judgement.doubts.extend(doubts.into_iter().map(|(finding, missing, _)| (finding, missing)));
+                        judgement
+                            .doubts
+                            .extend(doubts.into_iter().map(|(finding, missing, _)| (finding, missing)));
                     }
                     return;
                 }
@@ -323,7 +333,10 @@ impl Trial<'_> {
         if refused_file {
             // The path's findings tell it; the key itself is where it should be.
             judgement.findings.extend(
-                places.iter().map(|place| &self.files[place.file]).flat_map(|file| file.findings.iter().cloned()),
+                places
+                    .iter()
+                    .map(|place| &self.files[place.file])
+                    .flat_map(|file| file.findings.iter().cloned()),
             );
             return;
         }
@@ -475,7 +488,7 @@ fn accepted(key: &PublicKey, build: &crate::sshd::Build, list: &[String]) -> Res
         other => &[other],
     };
     let takes = |name: &&str| list.iter().any(|pattern| match_pattern(name.as_bytes(), pattern.as_bytes()));
-    if offers.iter().any(|name| takes(&name)) { Ok(()) } else { Err(offers[0].to_owned()) }
+    if offers.iter().any(|name| takes(name)) { Ok(()) } else { Err(offers[0].to_owned()) }
 }
 
 /// Puts what came of the files and keys into the case, and counts it as theirs.
@@ -489,8 +502,10 @@ impl Told<'_, '_> {
         if self.accepted {
             finding.severity = Severity::Advises;
         }
-        let same = |told: &Finding| told.check == finding.check && told.path == finding.path && told.line == finding.line;
-        if self.case.findings.iter().any(|told| same(told)) {
+        let same = |told: &Finding| {
+            told.check == finding.check && told.path == finding.path && told.line == finding.line
+        };
+        if self.case.findings.iter().any(same) {
             return;
         }
         if finding.severity == Severity::Blocks {
@@ -587,8 +602,11 @@ impl Told<'_, '_> {
     }
 
     fn judgement(&mut self, judgement: Judgement) {
-        let line_findings =
-            self.case.findings.iter().filter(|finding| finding.line.is_some() && finding.check >= CheckId::KeyFileEmpty);
+        let line_findings = self
+            .case
+            .findings
+            .iter()
+            .filter(|finding| finding.line.is_some() && finding.check >= CheckId::KeyFileEmpty);
         let room = LINE_FINDINGS.saturating_sub(line_findings.count());
         for finding in judgement.findings.into_iter().take(room.max(1)) {
             self.push(finding);

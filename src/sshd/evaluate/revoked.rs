@@ -61,7 +61,9 @@ impl Revoked {
                 None => Err("invalid format".to_owned()),
             },
             Ok(text) => read_list(&text, case),
-            Err(LookError::TooLarge { .. }) => Ok(Content::Krl(Krl { open: true, certificates: true, ..Krl::default() })),
+            Err(LookError::TooLarge { .. }) => {
+                Ok(Content::Krl(Krl { open: true, certificates: true, ..Krl::default() }))
+            }
             Err(error) => Err(errno_words(&error)),
         };
         let content = content.unwrap_or_else(|why| {
@@ -69,7 +71,10 @@ impl Revoked {
             let finding = at_setting(Finding::blocks(CheckId::RevokedKeysUnusable), setting)
                 .is(format!("RevokedKeys {name}: {why}"))
                 .wants("a list of keys that sshd can read, if only an empty file")
-                .says(format!("Error checking authentication key in revoked keys file {}: {why}", file.display()));
+                .says(format!(
+                    "Error checking authentication key in revoked keys file {}: {why}",
+                    file.display()
+                ));
             case.refuse(finding);
             Content::Everything
         });

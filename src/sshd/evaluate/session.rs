@@ -1,9 +1,9 @@
 //! The session after the key was taken (session.c): would `ssh -n U@host true` end with 0?
 
+use super::Case;
 use super::account::{at_setting, shell_of};
 use super::path::expand_tokens;
 use super::start::errno_words;
-use super::Case;
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
 use crate::permissions::{Access, Identity, may, unsearchable};
@@ -42,7 +42,9 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) {
 
 fn limits(case: &mut Case<'_>) {
     let effective = case.effective;
-    for (name, setting) in [("MaxSessions", &effective.max_sessions), ("MaxAuthTries", &effective.max_auth_tries)] {
+    for (name, setting) in
+        [("MaxSessions", &effective.max_sessions), ("MaxAuthTries", &effective.max_auth_tries)]
+    {
         if setting.value == 0 {
             let says = if name == "MaxSessions" {
                 "no more sessions".to_owned()
@@ -190,7 +192,11 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
         }
     }
     let executable = may(case.view, &found.path, &found.stat, who, Access::Execute).unwrap_or(true);
-    case.traced("the session", format!("{shell} is executed as uid {}", who.uid), executable && closed.is_empty());
+    case.traced(
+        "the session",
+        format!("{shell} is executed as uid {}", who.uid),
+        executable && closed.is_empty(),
+    );
     if !executable {
         let finding = Finding::blocks(CheckId::ShellNotExecutable)
             .at(&found.path)
@@ -234,11 +240,16 @@ fn not_a_program(view: &dyn View, path: &Path, size: u64, root: Option<&Path>) -
     let Some(line) = content.strip_prefix(b"#!") else {
         return Some("neither a program nor a script with #!".into());
     };
-    let line = line.lines().next().unwrap_or_default().trim();
-    let interpreter = line.fields().next().unwrap_or_default();
+    let line = line.lines().next().unwrap_or_default().trim_ascii();
+    let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let interpreter = PathBuf::from(&*interpreter.to_os_str_lossy());
-    let at = root.map_or_else(|| interpreter.clone(), |root| root.join(interpreter.strip_prefix("/").unwrap_or(&interpreter)));
-    follow(view, &at).is_err().then(|| format!("a script for {}, which does not exist", interpreter.display()))
+    let at = root.map_or_else(
+        || interpreter.clone(),
+        |root| root.join(interpreter.strip_prefix("/").unwrap_or(&interpreter)),
+    );
+    follow(view, &at)
+        .is_err()
+        .then(|| format!("a script for {}, which does not exist", interpreter.display()))
 }
 
 /// ForceCommand of the configuration runs instead of `true`; that of the key line is judged with the line.
@@ -266,7 +277,7 @@ fn forced_command(case: &mut Case<'_>) {
 
 /// The exit status of a command, where it can be told from its words alone; the shell runs it with empty input.
 pub(super) fn exit_status(command: &[u8]) -> Option<u8> {
-    let text = BStr::new(command.trim());
+    let text = BStr::new(command.trim_ascii());
     if text == "internal-sftp" || text.starts_with(b"internal-sftp ") {
         // Not a subsystem request, so: "This service allows sftp connections only."
         return Some(1);
@@ -340,7 +351,8 @@ mod tests {
 
     #[test]
     fn a_command_is_judged_by_what_its_words_say() {
-        let cloud_init = br#"echo 'Please login as the user "admin" rather than the user "root".';echo;sleep 10;exit 142"#;
+        let cloud_init =
+            br#"echo 'Please login as the user "admin" rather than the user "root".';echo;sleep 10;exit 142"#;
         assert_eq!(exit_status(cloud_init), Some(142));
         assert_eq!(exit_status(b"exit 7"), Some(7));
         assert_eq!(exit_status(b"false; exit"), Some(1));
@@ -352,7 +364,9 @@ mod tests {
 
     #[test]
     fn what_the_words_do_not_tell_stays_open() {
-        for command in ["/opt/gate $SSH_ORIGINAL_COMMAND", "rsync --server", "true && false", "echo 'x", "exit $?"] {
+        for command in
+            ["/opt/gate $SSH_ORIGINAL_COMMAND", "rsync --server", "true && false", "echo 'x", "exit $?"]
+        {
             assert_eq!(exit_status(command.as_bytes()), None, "{command}");
         }
     }

@@ -1,7 +1,7 @@
 //! Does sshd start at all (sshd.c, `main`), and does the volume's boot start it?
 
 use super::{Case, hostkey};
-use crate::finding::{CheckId, Finding, FixedBy};
+use crate::finding::{CheckId, Finding};
 use crate::sshd::build::Family;
 use crate::sshd::config::ConfigError;
 use crate::view::{FileKind, LookError, TEXT_LIMIT, View, follow, read_following};
@@ -80,7 +80,7 @@ fn config_finding(view: &dyn View, error: &ConfigError) -> Finding {
     let check = if readable { CheckId::ConfigSyntax } else { CheckId::ConfigUnreadable };
     let mut finding = Finding::blocks(check)
         .at(&error.at.file)
-        .is(error.text.trim().to_str_lossy())
+        .is(error.text.trim_ascii().to_str_lossy())
         .wants(if readable { "a line that this sshd takes" } else { "a file that root can read, or none" })
         .says(&error.says);
     if error.at.line > 0 {
@@ -130,9 +130,7 @@ fn privilege_separation_directory(case: &mut Case<'_>) {
                     .at(&found.path)
                     .is(found.stat.mode_owner())
                     .wants(format!("{:04o} 0:0", found.stat.mode & !0o022))
-                    .says(format!(
-                        "{directory} must be owned by root and not group or world-writable."
-                    ));
+                    .says(format!("{directory} must be owned by root and not group or world-writable."));
                 case.refuse(finding);
             }
             good
@@ -210,7 +208,10 @@ fn service(case: &mut Case<'_>) {
         return;
     }
     if !is_enabled(case.view, units) {
-        let vendor = [format!("/usr/lib/systemd/system/{service_unit}"), format!("/lib/systemd/system/{service_unit}")];
+        let vendor = [
+            format!("/usr/lib/systemd/system/{service_unit}"),
+            format!("/lib/systemd/system/{service_unit}"),
+        ];
         let Some(unit) = vendor.iter().find(|path| follow(case.view, Path::new(path)).is_ok()) else {
             return;
         };
@@ -232,17 +233,24 @@ fn is_masked(view: &dyn View, unit: &Path) -> bool {
 /// A link in a `.wants` or `.requires` directory of a target.
 fn is_enabled(view: &dyn View, units: &[&str]) -> bool {
     ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"].iter().any(|base| {
-        ["multi-user.target", "default.target", "graphical.target", "sockets.target", "cloud-init.target", "basic.target"]
-            .iter()
-            .any(|target| {
-                ["wants", "requires"].iter().any(|kind| {
-                    units.iter().any(|unit| {
-                        let link = format!("{base}/{target}.{kind}/{unit}");
-                        // Both the link and its directory may be reached through a link (/lib -> usr/lib).
-                        crate::view::walk_no_follow(view, Path::new(&link)).end.is_ok()
-                    })
+        [
+            "multi-user.target",
+            "default.target",
+            "graphical.target",
+            "sockets.target",
+            "cloud-init.target",
+            "basic.target",
+        ]
+        .iter()
+        .any(|target| {
+            ["wants", "requires"].iter().any(|kind| {
+                units.iter().any(|unit| {
+                    let link = format!("{base}/{target}.{kind}/{unit}");
+                    // Both the link and its directory may be reached through a link (/lib -> usr/lib).
+                    crate::view::walk_no_follow(view, Path::new(&link)).end.is_ok()
                 })
             })
+        })
     })
 }
 
@@ -261,4 +269,3 @@ pub(super) fn errno_words(error: &LookError) -> String {
         other => other.to_string(),
     }
 }
-

@@ -239,6 +239,9 @@ mod tests {
 
     #[test]
     fn continued_lines_are_one_rule() {
-        assert_eq!(rules(b"# x\nsshd: \\\n ALL\n\nALL: ALL\n"), [(2, "sshd:  ALL".into()), (5, "ALL: ALL".into())]);
+        assert_eq!(
+            rules(b"# x\nsshd: \\\n ALL\n\nALL: ALL\n"),
+            [(2, "sshd:  ALL".into()), (5, "ALL: ALL".into())]
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Certificates: trusted by TrustedUserCAKeys or by a cert-authority line (auth2-pubkey.c, PROTOCOL.certkeys).
 
-use super::{Judgement, Trial};
 use super::super::Case;
 use super::super::hostkey::string;
+use super::{Judgement, Trial};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, Location};
 use crate::keys::PublicKey;
@@ -49,7 +49,13 @@ impl Trust {
         Self { file, authorities }
     }
 
-    pub(super) fn judge(&self, case: &mut Case<'_>, key: &PublicKey, trial: &Trial<'_>, judgement: &mut Judgement) {
+    pub(super) fn judge(
+        &self,
+        case: &mut Case<'_>,
+        key: &PublicKey,
+        trial: &Trial<'_>,
+        judgement: &mut Judgement,
+    ) {
         let refuses = |is: &str, says: Option<&str>| {
             let mut finding = Finding::blocks(CheckId::CertificateRefused)
                 .is(is)
@@ -64,7 +70,8 @@ impl Trust {
         let user = trial.user;
         let Some((at, principals)) = self.authority(trial, &certificate, user) else {
             if trial.command {
-                let finding = Finding::advises(CheckId::CertificateRefused).is("an authority that no file names");
+                let finding =
+                    Finding::advises(CheckId::CertificateRefused).is("an authority that no file names");
                 judgement.doubts.push((finding, "what AuthorizedKeysCommand answers".into()));
             } else {
                 judgement.findings.push(refuses("its authority is in no file that sshd reads", None));
@@ -75,7 +82,9 @@ impl Trust {
         let named = |name: &BString| principals.iter().any(|principal| principal == name);
         let effective = case.effective;
         if certificate.kind != 1 {
-            judgement.findings.push(refuses("a host certificate", Some("Certificate invalid: not a user certificate")));
+            judgement
+                .findings
+                .push(refuses("a host certificate", Some("Certificate invalid: not a user certificate")));
         } else if now < certificate.after {
             judgement.findings.push(refuses("not yet valid", Some("Certificate invalid: not yet valid")));
         } else if now >= certificate.before {
@@ -88,12 +97,12 @@ impl Trust {
                 .at(&at.file)
                 .is("its principals or options are not evaluated")
                 .wants("a plain key");
-            judgement.doubts.push((finding, "whether the principals and options of the certificate let it in".into()));
+            judgement
+                .doubts
+                .push((finding, "whether the principals and options of the certificate let it in".into()));
             judgement.found = Some(at);
         } else if certificate.principals.is_empty() {
-            judgement
-                .findings
-                .push(refuses("no principal", Some("Certificate lacks principal list")));
+            judgement.findings.push(refuses("no principal", Some("Certificate lacks principal list")));
         } else if !certificate.principals.iter().any(named) {
             judgement.findings.push(refuses(
                 "the user is not among its principals",

@@ -1,8 +1,8 @@
 //! AuthorizedKeysCommand: asked only when no file let the key in; what it answers is not on the disk.
 
+use super::super::Case;
 use super::super::account::at_setting;
 use super::super::path::private_group;
-use super::super::Case;
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
 use crate::sshd::build::Family;
@@ -25,10 +25,11 @@ pub(super) fn look(case: &Case<'_>, _user: &PasswdEntry) -> Command {
     let effective = case.effective;
     let setting = &effective.authorized_keys_command;
     let nothing = Command { asks: false, doubt: None, advice: None };
-    let (Some(command), Some(runs_as)) = (&setting.value, &effective.authorized_keys_command_user.value) else {
+    let (Some(command), Some(runs_as)) = (&setting.value, &effective.authorized_keys_command_user.value)
+    else {
         return nothing;
     };
-    let program = command.fields().next().unwrap_or_default();
+    let program = command.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let program = program.to_os_str_lossy().into_owned();
     let finding = |is: String| at_setting(Finding::advises(CheckId::KeyCommand), setting).is(is);
     let refuses = |says: String| Command {
@@ -40,8 +41,13 @@ pub(super) fn look(case: &Case<'_>, _user: &PasswdEntry) -> Command {
                 .says(says),
         ),
     };
-    if case.system.entry(runs_as).is_none() && case.system.names.passwd_service().is_none() && !runs_as.contains(&b'%') {
-        return refuses(format!("AuthorizedKeysCommandUser \"{runs_as}\" not found: No such file or directory"));
+    if case.system.entry(runs_as).is_none()
+        && case.system.names.passwd_service().is_none()
+        && !runs_as.contains(&b'%')
+    {
+        return refuses(format!(
+            "AuthorizedKeysCommandUser \"{runs_as}\" not found: No such file or directory"
+        ));
     }
     if let Err(says) = safe_program(case, Path::new(&program)) {
         return refuses(says);
@@ -55,8 +61,12 @@ pub(super) fn look(case: &Case<'_>, _user: &PasswdEntry) -> Command {
 /// `safe_path` for root, without a stop: the program and all directories above it.
 fn safe_program(case: &Case<'_>, program: &Path) -> Result<(), String> {
     let shown = program.display();
-    let found = follow(case.view, program)
-        .map_err(|error| format!("Could not stat AuthorizedKeysCommand \"{shown}\": {}", super::super::start::errno_words(&error)))?;
+    let found = follow(case.view, program).map_err(|error| {
+        format!(
+            "Could not stat AuthorizedKeysCommand \"{shown}\": {}",
+            super::super::start::errno_words(&error)
+        )
+    })?;
     let unsafe_ = |stat: &Stat| {
         let private = case.build().family == Family::Debian && private_group(case.system, stat, 0);
         stat.uid != 0 || stat.mode & 0o002 != 0 || (stat.mode & 0o020 != 0 && !private)
