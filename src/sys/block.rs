@@ -156,11 +156,7 @@ pub fn loop_configure(device: impl AsFd, backing: impl AsFd, setup: &LoopSetup) 
 ///
 /// # Errors
 /// EBUSY: someone else was faster. After any other error the device has been unbound again.
-pub fn loop_configure_by_steps(
-    device: impl AsFd,
-    backing: impl AsFd,
-    setup: &LoopSetup,
-) -> nix::Result<()> {
+pub fn loop_configure_by_steps(device: impl AsFd, backing: impl AsFd, setup: &LoopSetup) -> nix::Result<()> {
     let (device, backing) = (device.as_fd(), backing.as_fd());
     // SAFETY: LOOP_SET_FD takes a descriptor number, which `backing` keeps open during the call.
     unsafe { raw::loop_set_fd(device.as_raw_fd(), backing.as_raw_fd()) }?;
@@ -274,7 +270,8 @@ pub fn btrfs_subvolume_id(inode: impl AsFd) -> nix::Result<u64> {
 /// ENOENT: it has forgotten already. EBUSY: it is mounted.
 pub fn btrfs_forget(control: impl AsFd, device: &str) -> nix::Result<()> {
     let mut args = VolArgs { fd: 0, name: [0; 4088] };
-    let name = args.name.get_mut(..device.len()).filter(|_| device.len() < 4087).ok_or(Errno::ENAMETOOLONG)?;
+    let name =
+        args.name.get_mut(..device.len()).filter(|_| device.len() < 4087).ok_or(Errno::ENAMETOOLONG)?;
     name.copy_from_slice(device.as_bytes());
     // SAFETY: the argument is a live `struct btrfs_ioctl_vol_args` of the size that the kernel copies in (asserted
     // above), and its name ends with a NUL, because it is shorter than the field.
