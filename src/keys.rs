@@ -122,7 +122,7 @@ pub(crate) mod testing {
     use crate::sshd::build::Family;
 
     pub(crate) fn build(version: (u32, u32)) -> Build {
-        Build { version: Some(version), text: None, family: Family::Upstream, release: None }
+        Build::of(Family::Upstream, version)
     }
 
     fn blob(fields: &[&[u8]]) -> Vec<u8> {

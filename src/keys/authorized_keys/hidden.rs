@@ -15,7 +15,7 @@ const MAX_CHARACTERS: usize = 24 * 1024;
 
 /// The build whose rules are the most lenient about types, for looking.
 pub(in crate::keys) fn any_build() -> Build {
-    Build { version: Some((9, 7)), text: None, family: Family::Upstream, release: None }
+    Build::of(Family::Upstream, (9, 7))
 }
 
 /// The beginnings of blobs: a blob starts with the length of its type's name, below 64, so with exactly four `A`
