@@ -1,1 +1,115 @@
-//! What was seen of a volume, read through Root once and remembered.
+//! What was seen of a mounted volume, remembered: the [`View`] of a [`Root`].
+
+use crate::root::Root;
+use crate::view::{LIST_LIMIT, LookError, Stat, View};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// How many answers of one kind are remembered before all of them are forgotten.
+const MEMORY: usize = 4096;
+/// How many bytes of file contents are remembered.
+const CONTENT_MEMORY: usize = 32 << 20;
+
+type Memory<V, K = PathBuf> = RefCell<HashMap<K, Result<V, LookError>>>;
+
+/// Answers from the volume; each question is asked of the disk once, as far as memory is allowed for it.
+#[derive(Debug)]
+pub struct Inventory<'a> {
+    root: &'a Root,
+    stats: Memory<Stat>,
+    links: Memory<PathBuf>,
+    lists: Memory<Vec<OsString>>,
+    contents: Memory<Vec<u8>>,
+    content_bytes: RefCell<usize>,
+    xattrs: Memory<Option<Vec<u8>>, (PathBuf, String)>,
+}
+
+impl<'a> Inventory<'a> {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(root: &'a Root) -> Self {
+        Self {
+            root,
+            stats: Memory::default(),
+            links: Memory::default(),
+            lists: Memory::default(),
+            contents: Memory::default(),
+            content_bytes: RefCell::default(),
+            xattrs: RefCell::default(),
+        }
+    }
+}
+
+fn remembered<K, V, Q>(memory: &RefCell<HashMap<K, V>>, key: &Q, ask: impl FnOnce() -> V) -> V
+where
+    K: std::hash::Hash + Eq + std::borrow::Borrow<Q>,
+    Q: std::hash::Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    V: Clone,
+{
+    if let Some(answer) = memory.borrow().get(key) {
+        return answer.clone();
+    }
+    let answer = ask();
+    let mut memory = memory.borrow_mut();
+    if memory.len() >= MEMORY {
+        memory.clear();
+    }
+    memory.insert(key.to_owned(), answer.clone());
+    answer
+}
+
+impl View for Inventory<'_> {
+    fn lstat(&self, path: &Path) -> Result<Stat, LookError> {
+        remembered(&self.stats, path, || self.root.lstat(path))
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf, LookError> {
+        remembered(&self.links, path, || self.root.read_link(path))
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, LookError> {
+        if let Some(answer) = self.contents.borrow().get(path) {
+            match answer {
+                Ok(content) if content.len() as u64 > limit => {
+                    return Err(LookError::TooLarge { size: content.len() as u64, limit });
+                }
+                // What was too large for one limit may be small enough for another.
+                Err(LookError::TooLarge { size, .. }) if *size > limit => {
+                    return Err(LookError::TooLarge { size: *size, limit });
+                }
+                Err(LookError::TooLarge { .. }) => {}
+                answer => return answer.clone(),
+            }
+        }
+        let answer = self.root.read(path, limit);
+        let size = answer.as_ref().map_or(0, Vec::len);
+        let mut bytes = self.content_bytes.borrow_mut();
+        let mut contents = self.contents.borrow_mut();
+        if contents.len() >= MEMORY || *bytes + size > CONTENT_MEMORY {
+            contents.clear();
+            *bytes = 0;
+        }
+        if size <= CONTENT_MEMORY {
+            *bytes += size;
+            contents.insert(path.to_path_buf(), answer.clone());
+        }
+        answer
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<OsString>, LookError> {
+        let ask = || self.root.list(path, LIST_LIMIT);
+        if let Some(answer) = self.lists.borrow().get(path) {
+            return answer.clone();
+        }
+        let answer = ask();
+        let small = answer.as_ref().map_or(0, Vec::len) <= MEMORY;
+        if small { remembered(&self.lists, path, || answer) } else { answer }
+    }
+
+    fn xattr(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, LookError> {
+        let key = (path.to_path_buf(), name.to_owned());
+        remembered(&self.xattrs, &key, || self.root.xattr(path, name))
+    }
+}

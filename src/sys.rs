@@ -1,1 +1,3 @@
 //! The one module with unsafe code: ioctls that no crate wraps.
+
+pub mod inode;

@@ -1,7 +1,8 @@
 //! shadow(5).
 
+use super::field::{self, Fields};
 use super::passwd::Secret;
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 
 /// One usable line; days are counted from 1970-01-01.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +46,7 @@ impl Shadow {
     /// Reads the lines that glibc would use; others are passed over.
     #[must_use]
     pub fn parse(text: &[u8]) -> Self {
-        let entries =
-            text.split_str("\n").zip(1..).filter_map(|(line, number)| parse_line(line, number)).collect();
+        let entries = field::lines(text).filter_map(|(number, line)| parse_line(line, number)).collect();
         Self { entries }
     }
 
@@ -57,30 +57,97 @@ impl Shadow {
     }
 }
 
+impl ShadowEntry {
+    /// The line that putspent(3) would write, with its newline; an absent number is an empty field.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        let numbers = [self.last_change, self.min, self.max, self.warn, self.inactive, self.expire];
+        let numbers = numbers.map(|days| days.map(|days| days.to_string()).unwrap_or_default());
+        let mut fields: Vec<&[u8]> = vec![&self.name, &self.password.0];
+        fields.extend(numbers.iter().map(String::as_bytes));
+        fields.push(b"");
+        field::to_line(&fields)
+    }
+}
+
 fn parse_line(line: &[u8], number: u32) -> Option<ShadowEntry> {
-    let line = line.trim_ascii_start();
-    if line.is_empty() || matches!(line[0], b'#' | b'+' | b'-') {
-        return None;
-    }
-    let fields: Vec<&[u8]> = line.split_str(":").collect();
-    if fields.len() < 8 {
-        return None;
-    }
-    let days = |at: usize| -> Option<Option<i64>> {
-        match fields.get(at).copied().unwrap_or_default() {
-            b"" => Some(None),
-            field => field.to_str().ok()?.parse().ok().map(Some),
-        }
-    };
-    Some(ShadowEntry {
-        name: BString::from(fields[0]),
-        password: Secret(BString::from(fields[1])),
-        last_change: days(2)?,
-        min: days(3)?,
-        max: days(4)?,
-        warn: days(5)?,
-        inactive: days(6)?,
-        expire: days(7)?,
+    let mut fields = Fields(field::usable(line)?);
+    let mut entry = ShadowEntry {
+        name: fields.string().into(),
+        password: Secret(fields.string().into()),
+        last_change: fields.days()?,
+        min: fields.days()?,
+        max: fields.days()?,
+        warn: None,
+        inactive: None,
+        expire: None,
         line: number,
-    })
+    };
+    fields.0 = field::skip_spaces(fields.0);
+    // The old form ends here.
+    if !fields.0.is_empty() {
+        entry.warn = fields.days()?;
+        entry.inactive = fields.days()?;
+        entry.expire = fields.days()?;
+        if !fields.0.is_empty() {
+            // The flag must be a number or nothing: a carriage return at the end spoils the line.
+            let (flag, rest) = field::strtou32(fields.0)?;
+            flag.filter(|_| rest.is_empty())?;
+        }
+    }
+    Some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_taken_or_dropped_as_glibc_does() {
+        for taken in [
+            "root:*:1:0:99999:7:::",
+            "  lead:*:1:0:99999:7:::",
+            "old:*:1:2:3",
+            "old:*:1:2:3:",
+            "old:*:1:2:3: ",
+            "exp:*:1:2:3:4:5:6",
+            "flag:*:1:2:3:4:5:6:7",
+            "allempty:*:::::::",
+            "last:*:1:0:99999:7::",
+        ] {
+            // The last of these ends before the expiry field.
+            let wanted = !taken.starts_with("last");
+            assert_eq!(!Shadow::parse(taken.as_bytes()).entries.is_empty(), wanted, "{taken}");
+        }
+        for dropped in [
+            "old3:*:1:2",
+            "old4:*:1:2:",
+            "w:*:1:2:3:4",
+            "w5:*:1:2:3:4:",
+            "flagx:*:1:2:3:4:5:6:x",
+            "nine:*:1:2:3:4:5:6:7:8",
+            "neg:*:-5:-1:::::",
+            "big:*:4294967296::::::",
+            "sp:*:1:2:3 :4:5:6:",
+            "spe:*: :2:3:4:5:6:",
+            "cr:*:1:0:99999:7:::\r",
+            "cr5:*:1:0:99999\r",
+            "x",
+            "y:",
+            "z:*",
+            "#c:*:1::::::",
+            "+x:*:1::::::",
+        ] {
+            assert_eq!(Shadow::parse(dropped.as_bytes()).entries, [], "{dropped}");
+        }
+    }
+
+    #[test]
+    fn numbers_go_through_a_c_int() {
+        let entry = |text: &str| Shadow::parse(text.as_bytes()).entries.pop().unwrap();
+        assert_eq!(entry("a:*:0:4294967295:2147483648:4:::").min, None);
+        assert_eq!(entry("a:*:0:4294967295:2147483648:4:::").max, Some(-2_147_483_648));
+        assert_eq!(entry("a:*:0:0:99999:7:::").to_line(), b"a:*:0:0:99999:7:::\n");
+        assert_eq!(entry("a:*:0:::::99:").to_line(), b"a:*:0:::::99:\n");
+    }
 }
