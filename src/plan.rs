@@ -17,13 +17,14 @@ pub use action::{Action, Applied, Before, Change, Outcome, TreeOwners};
 pub use overlay::Overlay;
 
 use crate::accounts::PasswdEntry;
+use crate::error::{ExitCode, Refusal};
 use crate::finding::{CheckId, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::os::OsFacts;
 use crate::permissions::Identity;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
 use crate::view::View;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use builder::Builder;
 use login_path::Reach;
 use scope::Home;
@@ -75,11 +76,11 @@ pub struct Plan {
 /// Makes the plan for some users. `before` are their evaluations as things are.
 ///
 /// # Errors
-/// In words: a user that cannot be put back.
-pub fn build(view: &dyn View, os: &OsFacts, users: &[BString], wish: &Wish) -> Result<Plan, String> {
+/// A user that cannot be put back.
+pub fn build(view: &dyn View, os: &OsFacts, users: &[BString], wish: &Wish) -> Result<Plan, Refusal> {
     let mut builder = Builder::new(view);
     let system_before = System::read(view);
-    let modes = os.system_modes(&system_before.group);
+    let modes = system::SystemModes::of(os, &system_before.group);
     for action in &wish.host_keys {
         builder.add(action.clone());
     }
@@ -103,25 +104,37 @@ fn ask(view: &dyn View, system: &System, user: &BString, wish: &Wish) -> Evaluat
 }
 
 /// Puts back what the account files lack: the user, its shadow line, the user of privilege separation.
-fn restore_entries(builder: &mut Builder<'_>, os: &OsFacts, user: &BString, wish: &Wish) -> Result<(), String> {
+fn restore_entries(builder: &mut Builder<'_>, os: &OsFacts, user: &BString, wish: &Wish) -> Result<(), Refusal> {
     if !wish.create_user {
         return Ok(());
     }
     let system = System::read(&builder.view);
     let today = wish.now.div_euclid(86_400);
+    let Ok(name) = user.to_str() else {
+        return Err(Refusal::new(ExitCode::Usage, format!("{user}: the name is not UTF-8")));
+    };
     if system.passwd.by_name(user).is_none() {
-        let options = user::Options { sudo: wish.sudo, today };
-        let plan = user::recreate_user(&builder.view, os, user, &options)?;
-        builder.note(plan.summary());
+        let options = user::UserOptions { sudo: wish.sudo, today };
+        let plan = user::recreate_user(&builder.view, os, name, options)?;
+        let groups = plan.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let entry = &plan.entry;
+        builder.note(format!(
+            "{name} comes back with uid {}, gid {}, home {}, shell {}, groups: {}",
+            entry.uid,
+            entry.gid,
+            entry.home,
+            entry.shell,
+            if groups.is_empty() { "none besides" } else { &groups }
+        ));
+        plan.origins.iter().for_each(|origin| builder.note(origin.clone()));
         plan.actions.into_iter().for_each(|action| builder.add(action));
     } else if system.shadow.by_name(user).is_none() {
-        let actions = user::restore_shadow(&builder.view, os, user, today);
+        let actions = user::restore_shadow(&builder.view, os, name, today)?;
         actions.into_iter().for_each(|action| builder.add(action));
     }
-    let asked = ask(&builder.view, &System::read(&builder.view), user, wish);
-    if asked.findings.iter().any(|finding| finding.check == CheckId::PrivsepUserMissing) {
-        let actions = user::recreate_privsep_user(&builder.view, os, today);
-        actions.into_iter().for_each(|action| builder.add(action));
+    if System::read(&builder.view).passwd.by_name(b"sshd").is_none() {
+        let plan = user::recreate_sshd(&builder.view, os, today)?;
+        plan.actions.into_iter().for_each(|action| builder.add(action));
     }
     Ok(())
 }

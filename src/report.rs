@@ -40,6 +40,8 @@ pub struct Report {
     pub unmount: Unmount,
     /// Why the run ended early.
     pub error: Option<Refusal>,
+    /// After `--dry-run`: the verdict that the plan would bring, user by user.
+    pub predicted: Vec<Verdict>,
     /// The plan was only shown.
     pub dry_run: bool,
     /// The steps of sshd are asked for.

@@ -1,17 +1,32 @@
 //! What belongs to no user: the files that sshd and the account lookup need.
 
 use super::builder::Builder;
+use crate::accounts::Group;
 use crate::finding::{CheckId, Finding, Severity};
+use crate::os::{FileMode, OsFacts};
 use crate::view::{View, follow};
 use std::path::{Path, PathBuf};
 
 /// Modes and groups that differ by distribution.
 #[derive(Clone, Debug)]
 pub struct SystemModes {
-    /// shadow and gshadow: mode, group id.
-    pub shadow: (u32, u32),
-    /// Host keys may be 0640 of this group (`ssh_keys`).
-    pub host_key_group: Option<u32>,
+    /// shadow and gshadow.
+    shadow: FileMode,
+    /// Private host keys.
+    host_key: FileMode,
+}
+
+impl SystemModes {
+    /// Those of the distribution, with the volume's own group ids.
+    #[must_use]
+    pub fn of(os: &OsFacts, group: &Group) -> Self {
+        Self { shadow: os.shadow_mode(group), host_key: os.host_key_mode(group) }
+    }
+
+    /// The bits that a host key of this group may have.
+    fn host_key_bits(&self, gid: u32) -> u32 {
+        if gid == self.host_key.gid { self.host_key.mode } else { 0o600 }
+    }
 }
 
 /// Brings account files, /etc/ssh and host keys to modes and owners that cannot harm. Content is not looked at.
@@ -44,13 +59,13 @@ pub fn document(builder: &mut Builder<'_>, modes: &SystemModes) {
             if let Some(stat) = builder.stat(&path)
                 && stat.mode & !0o640 != 0
             {
-                builder.set_mode(&path, modes.shadow.0, "password hashes are root's alone");
+                builder.set_mode(&path, modes.shadow.mode, "password hashes are root's alone");
             }
             if let Some(stat) = builder.stat(&path)
                 && stat.mode & 0o070 != 0
-                && stat.gid != modes.shadow.1
+                && stat.gid != modes.shadow.gid
             {
-                builder.set_owner(&path, (0, modes.shadow.1), "password hashes are root's alone");
+                builder.set_owner(&path, (0, modes.shadow.gid), "password hashes are root's alone");
             }
         }
     }
@@ -70,7 +85,7 @@ fn host_keys(builder: &mut Builder<'_>, modes: &SystemModes) {
         }
         builder.set_owner_uid(&path, 0, "a private host key is root's");
         let Some(stat) = builder.stat(&path) else { continue };
-        let allowed = if modes.host_key_group == Some(stat.gid) { 0o640 } else { 0o600 };
+        let allowed = modes.host_key_bits(stat.gid);
         if stat.mode & !allowed != 0 {
             builder.set_mode(&path, allowed, "sshd does not load a host key that others can read");
         } else if stat.mode & 0o400 == 0 {
@@ -90,7 +105,7 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, modes: &SystemModes) -
     match (finding.check, path) {
         (CheckId::HostKeysTooOpen, Some(path)) => {
             let Some(stat) = builder.stat(&path).filter(single_file) else { return false };
-            let allowed = if modes.host_key_group == Some(stat.gid) { 0o640 } else { 0o600 };
+            let allowed = modes.host_key_bits(stat.gid);
             builder.set_mode(&path, stat.mode & allowed, why);
         }
         (CheckId::PrivsepDirMissing, Some(path)) => {

@@ -89,26 +89,48 @@ fn public_half(private: &[u8]) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// `--generate-key`: the pair is made now, the private half written where nothing is yet.
+/// A pair for `--generate-key`: made before the plan, written when the plan is agreed to.
+pub(super) struct Pair {
+    /// What goes into the volume.
+    pub(super) public: PublicKey,
+    private: String,
+    file: PathBuf,
+}
+
+/// Makes a pair in memory.
 ///
 /// # Errors
-/// A usage error if FILE exists or cannot be made.
-pub(super) fn generate(file: &Path, user: &str) -> Result<PublicKey, Refusal> {
-    let (private, public) = crate::keys::generate_ed25519(user)
+/// A usage error if FILE exists: a file is never overwritten.
+pub(super) fn make_pair(file: &Path, comment: &str) -> Result<Pair, Refusal> {
+    if std::fs::symlink_metadata(file).is_ok() {
+        return Err(exists(file));
+    }
+    let (private, public) = crate::keys::generate_ed25519(comment)
         .map_err(|error| Refusal::failed(format!("making an Ed25519 key failed: {error}")))?;
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).and_then(|mut out| {
-        out.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        out.write_all(private.as_bytes())?;
-        out.sync_all()
-    });
-    written.map_err(|error| {
-        let refusal = Refusal::usage(format!("{}: the private key can't be written: {error}", file.display()));
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                refusal.hint("A file is never overwritten: give another name, or --key with its public half.")
-            }
-            _ => refusal.hint("Give a path in a directory of this helper that can be written."),
-        }
-    })?;
-    Ok(public)
+    Ok(Pair { public, private: private.to_string(), file: file.to_path_buf() })
+}
+
+impl Pair {
+    /// Writes the private half, 0600, where nothing is yet.
+    ///
+    /// # Errors
+    /// A usage error if FILE exists or cannot be made.
+    pub(super) fn write(&self) -> Result<(), Refusal> {
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file);
+        let written = created.and_then(|mut out| {
+            out.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            out.write_all(self.private.as_bytes())?;
+            out.sync_all()
+        });
+        written.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => exists(&self.file),
+            _ => Refusal::usage(format!("{}: the private key can't be written: {error}", self.file.display()))
+                .hint("Give a path in a directory of this helper that can be written."),
+        })
+    }
+}
+
+fn exists(file: &Path) -> Refusal {
+    Refusal::usage(format!("{}: the file exists and is not overwritten", file.display()))
+        .hint("Give another name, or --key with the public half of that key.")
 }

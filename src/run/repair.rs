@@ -77,7 +77,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         let names: Vec<BString> = users.iter().map(|(name, _)| name.clone()).collect();
         let wish = wish(args, keys.clone(), &session, &seen, report)?;
         let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)
-            .map_err(|words| Refusal::new(ExitCode::Refused, words))?;
+            ?;
         report.notes.extend(plan.notes.iter().cloned());
         stop.check()?;
         if args.dry_run {
@@ -129,8 +129,7 @@ fn wish(
         checks.any(|check| matches!(check, CheckId::HostKeysMissing | CheckId::HostKeysUnusable))
     });
     let host_keys = if wants_host_keys && lacks_host_keys {
-        let effective = report.users.first().map(|user| &user.before.effective);
-        host_keys::make(&seen.inventory, &seen.os, &seen.system, effective, args.dry_run)?
+        host_keys::make(&seen.inventory, &seen.os, &seen.system, report.users.first(), args.dry_run)?
     } else {
         Vec::new()
     };
