@@ -194,6 +194,7 @@ impl System {
             groups: self.entry(&question.user).map(|entry| self.group_names(entry)),
             address: question.address,
             host: question.host.clone(),
+            ..Connection::default()
         })
     }
 }
