@@ -220,8 +220,11 @@ macro_rules! checks {
 }
 
 checks! {
+    // the volume
+    FileUnreadable "file-unreadable" Nothing "A file that the answer hangs on is there and cannot be read (I/O error, size).";
     // sshd starts
     SshdMissing "sshd-missing" Nothing "No sshd program was found on the volume.";
+    SshdHelperMissing "sshd-helper-missing" Nothing "A program that sshd starts for each connection does not exist or cannot be executed.";
     ConfigMissing "config-missing" SshdConfig "sshd_config does not exist, so sshd does not start.";
     ConfigUnreadable "config-unreadable" SshdConfig "sshd_config or a file it includes cannot be read, so sshd does not start.";
     ConfigSyntax "config-syntax" SshdConfig "A line of the configuration is one that this sshd does not take, so it does not start.";
@@ -274,6 +277,7 @@ checks! {
     HomeNotSearchable "home-not-searchable" Permissions "The user may not enter the home directory.";
     HomeMode "home-mode" Permissions "The home directory is not 0700 and the user's; sshd accepts it.";
     HomeElsewhere "home-elsewhere" Nothing "fstab mounts another filesystem over the home, so what is seen here is not what sshd sees.";
+    PathNotDirectory "path-not-directory" Nothing "Something on the way to the keys is no directory.";
     SshDirMissing "ssh-dir-missing" Permissions "The directory .ssh does not exist.";
     SshDirNotDirectory "ssh-dir-not-directory" Nothing ".ssh is no directory.";
     SshDirWrongOwner "ssh-dir-wrong-owner" Permissions ".ssh belongs to somebody else.";
@@ -297,6 +301,7 @@ checks! {
     KeyLineBroken "key-line-broken" Key "A line holds a key in a form that sshd does not read (wrapped, glued, converted).";
     KeyLineRefuses "key-line-refuses" Key "The key's line has options that refuse this login (expired, from, principals).";
     KeyLineFrom "key-line-from" Nothing "The key's line admits only some client addresses.";
+    CertificateRefused "certificate-refused" Key "The certificate is not one that sshd takes for this user.";
     KeyLineCommand "key-line-command" Key "The key's line forces a command in place of a shell.";
     // the session
     ForcedCommand "forced-command" SshdConfig "ForceCommand replaces the shell.";

@@ -49,7 +49,11 @@ pub fn may(
     if who.uid == 0 {
         return Ok(access != Access::Execute || stat.is_dir() || stat.mode & 0o111 != 0);
     }
-    if let Some(raw) = view.xattr(path, acl::ACCESS)?
+    // The kernel asks the ACL only where the group bits (the mask of an ACL) grant anything at all: without them, a
+    // named user falls through to the bits of the group or of the others (fs/namei.c, acl_permission_check).
+    if stat.mode & 0o070 != 0
+        && who.uid != stat.uid
+        && let Some(raw) = view.xattr(path, acl::ACCESS)?
         && let Some(acl) = acl::Acl::parse(&raw)
     {
         return Ok(acl.allows(stat, who, access));
@@ -64,6 +68,26 @@ pub fn may(
     Ok(stat.mode >> shift & access as u32 != 0)
 }
 
+/// The directories of a resolution that `who` may not search, in order; the first is where the kernel stops.
+///
+/// # Errors
+/// [`LookError`] if an ACL cannot be read.
+pub fn unsearchable(view: &dyn View, walk: &Walk, who: &Identity) -> Result<Vec<(PathBuf, Stat)>, LookError> {
+    let passed = match (&walk.end, walk.steps.split_last()) {
+        // The end itself is not searched.
+        (Ok(found), Some((last, before))) if last.path == found.path => before,
+        _ => &walk.steps[..],
+    };
+    let mut closed: Vec<(PathBuf, Stat)> = Vec::new();
+    for step in passed.iter().filter(|step| step.stat.is_dir()) {
+        let seen = closed.iter().any(|(path, _)| *path == step.path);
+        if !seen && !may(view, &step.path, &step.stat, who, Access::Execute)? {
+            closed.push((step.path.clone(), step.stat));
+        }
+    }
+    Ok(closed)
+}
+
 /// The first directory of a resolution that `who` may not search.
 ///
 /// # Errors
@@ -73,16 +97,74 @@ pub fn first_unsearchable(
     walk: &Walk,
     who: &Identity,
 ) -> Result<Option<(PathBuf, Stat)>, LookError> {
-    let passed = match &walk.end {
-        Ok(found) if walk.steps.last().is_some_and(|step| step.path == found.path) => {
-            &walk.steps[..walk.steps.len() - 1]
-        }
-        _ => &walk.steps[..],
-    };
-    for step in passed.iter().filter(|step| step.stat.is_dir()) {
-        if !may(view, &step.path, &step.stat, who, Access::Execute)? {
-            return Ok(Some((step.path.clone(), step.stat)));
-        }
+    Ok(unsearchable(view, walk, who)?.into_iter().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::memory::MemTree;
+    use crate::view::walk;
+
+    fn who(uid: u32, gid: u32, groups: &[u32]) -> Identity {
+        Identity { uid, gid, groups: groups.to_vec() }
     }
-    Ok(None)
+
+    fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+        let entries = entries.iter().map(|&(tag, permissions, id)| acl::Entry { tag, permissions, id });
+        acl::Acl { entries: entries.collect() }.to_bytes()
+    }
+
+    fn can(tree: &MemTree, who: &Identity, access: Access) -> bool {
+        let stat = tree.lstat(Path::new("/f")).unwrap();
+        may(tree, Path::new("/f"), &stat, who, access).unwrap()
+    }
+
+    #[test]
+    fn exactly_one_class_of_bits_counts() {
+        let mut tree = MemTree::new();
+        tree.file("/f", 0o047, 1000, 50, b"");
+        assert!(!can(&tree, &who(1000, 1000, &[50]), Access::Read), "the owner has no bit");
+        assert!(can(&tree, &who(1001, 1001, &[50]), Access::Read));
+        assert!(!can(&tree, &who(1001, 50, &[]), Access::Write), "the group cannot use the bits of others");
+        assert!(can(&tree, &who(1001, 1001, &[]), Access::Write));
+        assert!(can(&tree, &who(0, 0, &[]), Access::Write), "root overrides");
+    }
+
+    #[test]
+    fn root_executes_only_what_anybody_could() {
+        let mut tree = MemTree::new();
+        tree.file("/f", 0o644, 0, 0, b"");
+        assert!(!can(&tree, &who(0, 0, &[]), Access::Execute));
+        tree.chmod("/f", 0o645);
+        assert!(can(&tree, &who(0, 0, &[]), Access::Execute));
+    }
+
+    #[test]
+    fn an_acl_is_asked_only_where_its_mask_grants_something() {
+        let mut tree = MemTree::new();
+        let denies_1000 = acl(&[(0x01, 6, !0), (0x02, 0, 1000), (0x04, 4, !0), (0x10, 4, !0), (0x20, 4, !0)]);
+        tree.file("/f", 0o644, 0, 0, b"").set_xattr("/f", acl::ACCESS, &denies_1000);
+        assert!(!can(&tree, &who(1000, 1000, &[]), Access::Read));
+        assert!(can(&tree, &who(1001, 1001, &[]), Access::Read));
+        tree.chmod("/f", 0o604);
+        assert!(can(&tree, &who(1000, 1000, &[]), Access::Read), "as measured: the bits of others decide");
+    }
+
+    #[test]
+    fn every_closed_directory_on_the_way_is_named() {
+        let mut tree = MemTree::new();
+        tree.dir("/home", 0o700, 0, 0).dir("/home/u", 0o600, 1000, 1000).file(
+            "/home/u/f",
+            0o600,
+            1000,
+            1000,
+            b"",
+        );
+        let walk = walk(&tree, Path::new("/home/u/f"));
+        let closed = unsearchable(&tree, &walk, &who(1000, 1000, &[])).unwrap();
+        let paths: Vec<&Path> = closed.iter().map(|(path, _)| path.as_path()).collect();
+        assert_eq!(paths, [Path::new("/home"), Path::new("/home/u")]);
+        assert_eq!(unsearchable(&tree, &walk, &who(0, 0, &[])).unwrap(), []);
+    }
 }

@@ -1,12 +1,35 @@
 //! One question, one answer: would sshd let this user in with these keys?
+//!
+//! The stages are sshd's own, in its order: it starts ([`start`]), takes the connection, looks the user up
+//! ([`account`]), tries the key ([`pubkey`], which opens files as [`path`] says), asks PAM ([`pam`]) and starts the
+//! session ([`session`]). Faults come in layers, so every stage is looked at even where an earlier one refuses; the
+//! verdict is sshd's all the same, since one refusal is enough.
 
 use super::build::Build;
+use super::config::{Config, Connection, Effective, Undecided};
 use crate::accounts::{Group, Passwd, PasswdEntry, Shadow};
-use crate::finding::{Finding, Verdict};
+use crate::finding::{CheckId, Finding, Severity, Verdict};
 use crate::keys::PublicKey;
-use crate::view::{Stat, View};
-use bstr::BString;
-use std::path::PathBuf;
+use crate::permissions::Identity;
+use crate::view::{LookError, Stat, TEXT_LIMIT, View, follow, read_following};
+use bstr::{BStr, BString};
+use std::path::{Path, PathBuf};
+
+mod account;
+mod advice;
+mod hostkey;
+mod hosts;
+mod names;
+mod pam;
+mod path;
+mod pubkey;
+mod revoked;
+mod session;
+mod start;
+mod wrappers;
+
+pub use names::NameServices;
+pub use path::{expand_home_tilde, key_files};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -36,6 +59,12 @@ pub struct System {
     pub group: Group,
     /// /etc/shadow.
     pub shadow: Shadow,
+    /// Where names of users and groups come from.
+    pub names: NameServices,
+    /// The sshd program, if the volume has one that can be executed.
+    pub program: Option<PathBuf>,
+    /// Files that are there and cannot be read from the volume (an I/O error, a size beyond reason).
+    pub unread: Vec<(PathBuf, LookError)>,
 }
 
 /// One line of the picture of the path, from `/` down to the key line.
@@ -107,16 +136,231 @@ pub struct Evaluation {
     pub trace: Vec<TraceStep>,
 }
 
+/// Where distributions have the program, in the order in which they are tried.
+const PROGRAMS: [&str; 4] = ["/usr/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd", "/usr/local/sbin/sshd"];
+
 impl System {
     /// Reads what every question needs.
     #[must_use]
-    pub fn read(_view: &dyn View) -> Self {
-        unimplemented!()
+    pub fn read(view: &dyn View) -> Self {
+        let mut unread = Vec::new();
+        let mut text = |path: &str| match read_following(view, Path::new(path), TEXT_LIMIT) {
+            Ok(text) => text,
+            Err(LookError::NotFound | LookError::NotDirectory | LookError::Loop | LookError::Kind(_)) => {
+                Vec::new()
+            }
+            Err(error) => {
+                unread.push((PathBuf::from(path), error));
+                Vec::new()
+            }
+        };
+        let passwd = Passwd::parse(&text("/etc/passwd"));
+        let group = Group::parse(&text("/etc/group"));
+        let shadow = Shadow::parse(&text("/etc/shadow"));
+        let build = Build::detect(view);
+        let config = Config::load(view, &build, &[]);
+        let executable = |path: &str| {
+            follow(view, Path::new(path))
+                .is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0)
+        };
+        let program = PROGRAMS.iter().find(|path| executable(path)).map(PathBuf::from);
+        Self { build, config, passwd, group, shadow, names: NameServices::read(view), program, unread }
+    }
+
+    /// The entry in force for a name, as getpwnam(3) of the volume gives it; `None` also where nsswitch.conf does
+    /// not ask the file.
+    #[must_use]
+    pub fn entry(&self, user: &[u8]) -> Option<&PasswdEntry> {
+        self.names.passwd_from_file().then(|| self.passwd.by_name(user)).flatten()
+    }
+
+    /// The names of a user's groups, as sshd collects them (groupaccess.c, `ga_init`): a gid without an entry
+    /// contributes none.
+    #[must_use]
+    pub fn group_names(&self, entry: &PasswdEntry) -> Vec<BString> {
+        if !self.names.group_from_file() {
+            return Vec::new();
+        }
+        let mut gids = vec![entry.gid];
+        gids.extend(self.group.gids_of(&entry.name).into_iter().filter(|gid| *gid != entry.gid));
+        gids.iter().filter_map(|gid| self.group.by_gid(*gid)).map(|group| group.name.clone()).collect()
+    }
+
+    /// What is in force for a connection of this user, who need not exist.
+    #[must_use]
+    pub fn effective_for(&self, question: &Question<'_>) -> (Effective, Vec<Undecided>) {
+        self.config.effective(&Connection {
+            user: question.user.clone(),
+            groups: self.entry(&question.user).map(|entry| self.group_names(entry)),
+            address: question.address,
+            host: question.host.clone(),
+        })
     }
 }
 
 /// Answers one question.
 #[must_use]
-pub fn evaluate(_view: &dyn View, _system: &System, _question: &Question<'_>) -> Evaluation {
-    unimplemented!()
+pub fn evaluate(view: &dyn View, system: &System, question: &Question<'_>) -> Evaluation {
+    let (effective, undecided) = system.effective_for(question);
+    let mut case = Case::new(view, system, question, &effective);
+    case.read_errors();
+    start::check(&mut case);
+    wrappers::check(&mut case);
+    case.undecided(&undecided);
+    let Some(user) = account::find(&mut case) else {
+        return case.ended_without_user(&effective);
+    };
+    let who = Identity::of(user, &system.group);
+    account::check(&mut case, user);
+    let tried = pubkey::check(&mut case, user, &who);
+    pam::check(&mut case, user);
+    session::check(&mut case, user, &who);
+    advice::check(&mut case, user, &tried.key_files);
+    case.ended(&effective, user, tried)
 }
+
+/// One question being answered: what is asked, and what was found so far.
+struct Case<'a> {
+    view: &'a dyn View,
+    system: &'a System,
+    question: &'a Question<'a>,
+    effective: &'a Effective,
+    findings: Vec<Finding>,
+    unknown: Vec<String>,
+    trace: Vec<TraceStep>,
+    /// What only concerns keys: it does not count for the verdict of what all keys have in common.
+    of_keys: usize,
+    doubts_of_keys: usize,
+}
+
+impl<'a> Case<'a> {
+    fn new(
+        view: &'a dyn View,
+        system: &'a System,
+        question: &'a Question<'a>,
+        effective: &'a Effective,
+    ) -> Self {
+        Self {
+            view,
+            system,
+            question,
+            effective,
+            findings: Vec::new(),
+            unknown: Vec::new(),
+            trace: Vec::new(),
+            of_keys: 0,
+            doubts_of_keys: 0,
+        }
+    }
+
+    fn build(&self) -> &'a Build {
+        &self.system.build
+    }
+
+    /// The login name, fit for a sentence.
+    fn name(&self) -> &'a BStr {
+        BStr::new(&self.question.user)
+    }
+
+    /// sshd would stop here.
+    fn refuse(&mut self, finding: Finding) {
+        debug_assert_eq!(finding.severity, Severity::Blocks, "{finding:?}");
+        self.findings.push(finding);
+    }
+
+    /// Worth saying; sshd does not care.
+    fn advise(&mut self, finding: Finding) {
+        debug_assert_eq!(finding.severity, Severity::Advises, "{finding:?}");
+        self.findings.push(finding);
+    }
+
+    /// Whether sshd goes on here is not on the disk.
+    fn doubt(&mut self, finding: Finding, missing: impl Into<String>) {
+        self.advise(finding);
+        let missing = missing.into();
+        if !self.unknown.contains(&missing) {
+            self.unknown.push(missing);
+        }
+    }
+
+    fn traced(&mut self, step: impl Into<String>, detail: impl Into<String>, passed: bool) {
+        self.trace.push(TraceStep { step: step.into(), detail: detail.into(), passed });
+    }
+
+    /// What the volume would not give: an I/O error on passwd leaves every answer open.
+    fn read_errors(&mut self) {
+        for (path, error) in &self.system.unread {
+            let finding = Finding::advises(CheckId::FileUnreadable)
+                .at(path)
+                .is(error.to_string())
+                .wants("a file that can be read");
+            self.doubt(finding, format!("the content of {}: {error}", path.display()));
+        }
+    }
+
+    fn undecided(&mut self, undecided: &[Undecided]) {
+        for open in undecided {
+            let finding = Finding::advises(CheckId::ConfigNotUnderstood)
+                .at(&open.at.file)
+                .on_line(open.at.line)
+                .is(format!("hangs on {}", open.missing))
+                .wants("an answer that is on the disk");
+            self.doubt(finding, format!("{} ({})", open.missing, open.at));
+        }
+    }
+
+    /// What all keys have in common: the verdict without any key.
+    fn common_verdict(&self) -> Verdict {
+        let blocks = self.findings.iter().filter(|finding| finding.severity == Severity::Blocks).count();
+        if blocks > self.of_keys {
+            Verdict::Refuse
+        } else if self.unknown.len() > self.doubts_of_keys {
+            Verdict::Unknown
+        } else {
+            Verdict::Accept
+        }
+    }
+
+    fn ended(self, effective: &Effective, user: &PasswdEntry, tried: pubkey::Tried) -> Evaluation {
+        let common = self.common_verdict();
+        let mut keys = tried.keys;
+        for key in &mut keys {
+            key.verdict = key.verdict.max(common);
+        }
+        Evaluation {
+            verdict: tried.verdict.max(common),
+            findings: self.findings,
+            unknown: self.unknown,
+            keys,
+            key_files: tried.key_files,
+            user: Some(user.clone()),
+            effective: effective.clone(),
+            path: tried.path,
+            trace: self.trace,
+        }
+    }
+
+    fn ended_without_user(self, effective: &Effective) -> Evaluation {
+        let verdict = self.common_verdict();
+        let keys = self.question.keys.iter().map(|key| KeyEvaluation {
+            fingerprint: key.fingerprint(),
+            algorithm: key.algorithm.clone(),
+            verdict,
+            found: None,
+        });
+        Evaluation {
+            verdict,
+            keys: keys.collect(),
+            findings: self.findings,
+            unknown: self.unknown,
+            key_files: Vec::new(),
+            user: None,
+            effective: effective.clone(),
+            path: Vec::new(),
+            trace: self.trace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

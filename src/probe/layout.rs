@@ -1,0 +1,147 @@
+//! A disk as a whole: its table, and what each extent holds.
+
+use super::partition::{Partition, Table, TableError, TableKind, read_table};
+use super::superblock::{Content, probe};
+use super::{ReadAt, Window};
+
+/// The most partitions that are looked into; a table can name thousands, a disk of a server has a handful.
+const MAX_SLOTS: usize = 256;
+
+/// One extent that may hold a filesystem: a partition, or the disk itself where it has no table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// `None` for the whole disk.
+    pub partition: Option<Partition>,
+    /// First byte.
+    pub start: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// What it holds. An extent with a fault is not looked into beyond the end of the disk.
+    pub content: Content,
+}
+
+impl Slot {
+    /// "partition 3" or "the whole disk".
+    #[must_use]
+    pub fn words(&self) -> String {
+        self.partition
+            .as_ref()
+            .map_or_else(|| "the whole disk".to_owned(), |p| format!("partition {}", p.number))
+    }
+}
+
+/// What a disk holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Its partition table.
+    pub table: Table,
+    /// Its extents: the partitions, or one for the whole disk.
+    pub slots: Vec<Slot>,
+}
+
+/// Reads the layout of `disk`, whose sectors have `sector` bytes; `None` for an image, which does not say.
+///
+/// # Errors
+/// [`TableError`]: reading failed, or a table is there and no copy of it is sound.
+pub fn layout(disk: &dyn ReadAt, sector: Option<u32>) -> Result<Layout, TableError> {
+    let whole = probe(disk)?;
+    // A boot sector that names FAT or NTFS has bytes where a table would be. A container's table lies inside it.
+    let occupied = !matches!(whole, Content::Empty | Content::Text | Content::Unknown);
+    let sectors: Vec<u32> = match sector {
+        Some(first @ (512 | 4096)) => vec![first, 512 + 4096 - first],
+        _ => vec![512, 4096],
+    };
+    let mut best: Option<Layout> = None;
+    for i in 0..sectors.len() {
+        let mut order = sectors.clone();
+        order.rotate_left(i);
+        let table = match read_table(disk, &order, occupied) {
+            Ok(table) => table,
+            Err(TableError::Damaged(_)) if occupied => Table::none(order[0]),
+            Err(error) => return Err(error),
+        };
+        let layout = filled(disk, table, &whole)?;
+        let sure = layout.table.kind != TableKind::Mbr || layout.slots.iter().any(known);
+        if sure {
+            return Ok(layout);
+        }
+        best = best.or(Some(layout));
+    }
+    best.ok_or_else(|| TableError::Damaged("there is no sector size to try".to_owned()))
+}
+
+/// An MBR does not say in which sector size it counts: the one under which something is found is right.
+fn known(slot: &Slot) -> bool {
+    matches!(slot.content, Content::Found(_) | Content::Ambiguous(_))
+}
+
+fn filled(disk: &dyn ReadAt, table: Table, whole: &Content) -> Result<Layout, TableError> {
+    if table.kind == TableKind::None {
+        let slot = Slot { partition: None, start: 0, size: disk.size(), content: whole.clone() };
+        return Ok(Layout { table, slots: vec![slot] });
+    }
+    let mut table = table;
+    if let Some(superblock) = whole.superblock().filter(|s| s.kind.is_rescuable()) {
+        let name = superblock.kind.name();
+        table.notes.push(format!("the disk has a partition table and the remains of {name} outside of it"));
+    }
+    if table.partitions.len() > MAX_SLOTS {
+        let count = table.partitions.len();
+        table.notes.push(format!("only {MAX_SLOTS} of its {count} partitions were looked into"));
+    }
+    let slots = table.partitions.iter().take(MAX_SLOTS).map(|partition| {
+        let window = Window::new(disk, partition.start, partition.size);
+        // A damaged sector in one partition must not hide the others.
+        let content = probe(&window).unwrap_or(Content::Unknown);
+        let (start, size) = (partition.start, partition.size);
+        Slot { partition: Some(partition.clone()), start, size, content }
+    });
+    let slots = slots.collect();
+    Ok(Layout { table, slots })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::superblock::Kind;
+
+    fn xfs_at(disk: &mut [u8], at: usize) {
+        disk[at..at + 4].copy_from_slice(b"XFSB");
+        disk[at + 4..at + 8].copy_from_slice(&4096_u32.to_be_bytes());
+    }
+
+    fn mbr(disk: &mut [u8], first: u32, sectors: u32) {
+        disk[450] = 0x83;
+        disk[454..458].copy_from_slice(&first.to_le_bytes());
+        disk[458..462].copy_from_slice(&sectors.to_le_bytes());
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    }
+
+    #[test]
+    fn an_mbr_that_counts_in_large_sectors_is_understood() {
+        let mut disk = vec![0; 4 << 20];
+        mbr(&mut disk, 256, 512);
+        xfs_at(&mut disk, 256 * 4096);
+        let layout = layout(&disk, None).unwrap();
+        assert_eq!(layout.table.sector_size, 4096);
+        assert_eq!(layout.slots[0].content.superblock().unwrap().kind, Kind::Xfs);
+    }
+
+    #[test]
+    fn a_filesystem_on_the_whole_disk_is_one_slot() {
+        let mut disk = vec![0; 1 << 20];
+        xfs_at(&mut disk, 0);
+        let layout = layout(&disk, Some(512)).unwrap();
+        assert_eq!(layout.table.kind, TableKind::None);
+        assert_eq!(layout.slots[0].words(), "the whole disk");
+    }
+
+    #[test]
+    fn no_partition_is_looked_at_beyond_the_end() {
+        let mut disk = vec![0; 1 << 20];
+        mbr(&mut disk, 2000, u32::MAX);
+        let layout = layout(&disk, Some(512)).unwrap();
+        assert!(layout.slots[0].partition.as_ref().unwrap().fault.is_some());
+        assert_eq!(layout.slots[0].content, Content::Empty);
+    }
+}

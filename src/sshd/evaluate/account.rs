@@ -1,0 +1,314 @@
+//! The user, before any key is looked at: auth.c, `getpwnamallow` and `allowed_user`.
+
+use super::Case;
+use super::hosts::{Tri, host_list, match_pattern};
+use crate::accounts::PasswdEntry;
+use crate::finding::{CheckId, Finding, FixedBy, Severity};
+use crate::sshd::config::Setting;
+
+use crate::view::{TEXT_LIMIT, follow, read_following};
+use bstr::{BStr, BString, ByteSlice};
+use std::path::Path;
+
+/// getpwnam(3) with the volume's name services; tells why there is nobody.
+pub(super) fn find<'a>(case: &mut Case<'a>) -> Option<&'a PasswdEntry> {
+    let system = case.system;
+    let user = &case.question.user;
+    if let Some(entry) = system.entry(user) {
+        case.traced(
+            "the user",
+            format!("/etc/passwd:{}: uid {}, gid {}", entry.line, entry.uid, entry.gid),
+            true,
+        );
+        let others: Vec<String> = system
+            .passwd
+            .entries
+            .iter()
+            .filter(|other| other.name == *user && other.line != entry.line)
+            .map(|other| format!("uid {} on line {}", other.uid, other.line))
+            .collect();
+        if !others.is_empty() {
+            let finding = Finding::advises(CheckId::UserDuplicate)
+                .at("/etc/passwd")
+                .on_line(entry.line)
+                .is(format!("also {}", others.join(", ")))
+                .wants("one line");
+            case.advise(finding);
+        }
+        return Some(entry);
+    }
+    case.traced("the user", format!("{} is not in /etc/passwd", case.name()), false);
+    let finding = Finding::blocks(CheckId::UserMissing)
+        .at("/etc/passwd")
+        .is(what_is_there(case))
+        .wants(format!("a line for {}", case.name()))
+        .says(format!("Invalid user {} from", case.name()));
+    match system.names.passwd_service() {
+        Some(service) => {
+            let mut softened = finding;
+            softened.severity = Severity::Advises;
+            case.advise(softened);
+            let doubt = Finding::advises(CheckId::UserDirectoryService)
+                .at("/etc/nsswitch.conf")
+                .is(format!("passwd: {}", system.names.passwd.join(" ")))
+                .wants("a user of the volume's own passwd");
+            case.doubt(doubt, format!("whether the name service {service} knows {}", case.name()));
+        }
+        None => case.refuse(finding),
+    }
+    None
+}
+
+fn what_is_there(case: &Case<'_>) -> String {
+    let user = &case.question.user;
+    let passwd = &case.system.passwd;
+    if passwd.by_name(user).is_some() {
+        return format!(
+            "nsswitch.conf does not ask the file (passwd: {})",
+            case.system.names.passwd.join(" ")
+        );
+    }
+    if let Some(other) = passwd.entries.iter().find(|entry| entry.name.eq_ignore_ascii_case(user)) {
+        return format!("{} on line {}", other.name, other.line);
+    }
+    let mut prefix = user.to_vec();
+    prefix.push(b':');
+    let text = read_following(case.view, Path::new("/etc/passwd"), TEXT_LIMIT).unwrap_or_default();
+    match text.lines().zip(1_u32..).find(|(line, _)| line.starts_with(&prefix)) {
+        Some((_, number)) => format!("line {number} is not one that glibc takes"),
+        None => "absent".into(),
+    }
+}
+
+/// auth.c, `allowed_user`.
+pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry) {
+    if !case.effective.use_pam.value {
+        locked(case, user);
+        expired(case, user);
+    }
+    shell(case, user);
+    lists(case, user);
+    let refuse = &case.effective.refuse_connection;
+    if refuse.value {
+        let finding = at_setting(Finding::blocks(CheckId::ConnectionRefused), refuse)
+            .is("RefuseConnection yes")
+            .wants("RefuseConnection no")
+            .says(format!("administratively prohibited connection for {}", case.name()));
+        case.refuse(finding);
+    }
+}
+
+/// Puts a finding on the line that set what is in force.
+pub(super) fn at_setting<T>(finding: Finding, setting: &Setting<T>) -> Finding {
+    match &setting.at {
+        Some(at) => finding.at(&at.file).on_line(at.line),
+        None => finding.at("/etc/ssh/sshd_config"),
+    }
+}
+
+/// platform.c, `platform_locked_account`: without PAM, a password field that begins with `!`.
+fn locked(case: &mut Case<'_>, user: &PasswdEntry) {
+    let shadow = case.system.shadow.by_name(&user.name);
+    let (locked, file, line) = match shadow {
+        Some(entry) => (entry.is_locked_for_sshd(), "/etc/shadow", entry.line),
+        None => (user.password.0.starts_with(b"!"), "/etc/passwd", user.line),
+    };
+    case.traced("UsePAM no: is the account locked", format!("{file}:{line}"), !locked);
+    if locked {
+        let finding = Finding::blocks(CheckId::AccountLocked)
+            .at(file)
+            .on_line(line)
+            .is(format!("a password field that begins with !, {}", use_pam_words(case)))
+            .wants("UsePAM yes, or * in the field")
+            .says(format!("User {} not allowed because account is locked", case.name()));
+        case.refuse(finding);
+    }
+}
+
+fn use_pam_words(case: &Case<'_>) -> String {
+    match &case.effective.use_pam.at {
+        Some(at) => format!("UsePAM no ({at})"),
+        None => "UsePAM not set".into(),
+    }
+}
+
+/// Days since the epoch, UTC.
+pub(super) fn today(case: &Case<'_>) -> i64 {
+    case.question.now.div_euclid(86_400)
+}
+
+/// auth-shadow.c, `auth_shadow_acctexpired`: without PAM, on the day after.
+fn expired(case: &mut Case<'_>, user: &PasswdEntry) {
+    let Some(entry) = case.system.shadow.by_name(&user.name) else { return };
+    let Some(expire) = entry.expire.filter(|day| *day != -1) else { return };
+    let expired = today(case) > expire;
+    case.traced(
+        "UsePAM no: has the account expired",
+        format!("/etc/shadow:{}: day {expire}", entry.line),
+        !expired,
+    );
+    if expired {
+        let finding = Finding::blocks(CheckId::AccountExpired)
+            .at("/etc/shadow")
+            .on_line(entry.line)
+            .is(format!("expired on day {expire}, today is {}", today(case)))
+            .wants("no expiry date, or a later one")
+            .says(format!("Account {} has expired", case.name()));
+        case.refuse(finding);
+    }
+}
+
+/// The shell as sshd takes it: an empty field is /bin/sh.
+pub(super) fn shell_of(user: &PasswdEntry) -> &BStr {
+    BStr::new(if user.shell.is_empty() { b"/bin/sh".as_slice() } else { user.shell.as_slice() })
+}
+
+/// A regular file with any x bit, looked at by root; not asked with a ChrootDirectory.
+fn shell(case: &mut Case<'_>, user: &PasswdEntry) {
+    if case.effective.chroot_directory.value.is_some() {
+        return;
+    }
+    let shell = shell_of(user);
+    let at = |finding: Finding| finding.at("/etc/passwd").on_line(user.line);
+    match follow(case.view, Path::new(&*shell.to_os_str_lossy())) {
+        Err(error) => {
+            case.traced("the login shell", format!("{shell}: {error}"), false);
+            let finding = at(Finding::blocks(CheckId::ShellMissing))
+                .is(format!("{shell:?} does not exist"))
+                .wants("a shell that exists")
+                .says(format!("User {} not allowed because shell {shell} does not exist", case.name()));
+            case.refuse(finding);
+        }
+        Ok(found) if !found.stat.is_file() || found.stat.mode & 0o111 == 0 => {
+            case.traced("the login shell", format!("{shell}: {}", found.stat.mode_owner()), false);
+            let is = if found.stat.is_file() {
+                found.stat.mode_owner()
+            } else {
+                found.stat.kind.words().to_owned()
+            };
+            let finding = Finding::blocks(CheckId::ShellNotExecutable)
+                .at(&found.path)
+                .is(is)
+                .wants(format!("{:04o} {}:{}", found.stat.mode | 0o111, found.stat.uid, found.stat.gid))
+                .says(format!("User {} not allowed because shell {shell} is not executable", case.name()));
+            case.refuse(finding);
+        }
+        Ok(_) => case.traced("the login shell", shell.to_string(), true),
+    }
+}
+
+/// DenyUsers, AllowUsers, DenyGroups, AllowGroups, in this order; the Deny lists and the Allow lists must all agree.
+fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
+    let effective = case.effective;
+    // match.c, `match_user`: `user` or `user@hosts`; the user part knows no negation.
+    for word in &effective.deny_users {
+        match match_user(case, &user.name, &word.value) {
+            Tri::No => {}
+            Tri::Yes => {
+                let finding = at_setting(Finding::blocks(CheckId::DeniedUser), word)
+                    .is(format!("DenyUsers {}", word.value))
+                    .wants(format!("no word that matches {}", user.name))
+                    .says(format!("User {} from  not allowed because listed in DenyUsers", case.name()));
+                case.traced("DenyUsers", format!("matches {}", word.value), false);
+                case.refuse(finding);
+                break;
+            }
+            Tri::Maybe => doubt(case, word, "DenyUsers", CheckId::DeniedUser),
+        }
+    }
+    if !effective.allow_users.is_empty() {
+        let answers: Vec<Tri> =
+            effective.allow_users.iter().map(|word| match_user(case, &user.name, &word.value)).collect();
+        let allowed = answers.contains(&Tri::Yes);
+        if !allowed {
+            if let Some(at) = answers.iter().position(|answer| *answer == Tri::Maybe) {
+                doubt(case, &effective.allow_users[at], "AllowUsers", CheckId::NotAllowedUser);
+            } else {
+                let finding = at_setting(Finding::blocks(CheckId::NotAllowedUser), &effective.allow_users[0])
+                    .is(format!("AllowUsers {}", words(&effective.allow_users)))
+                    .wants(format!("AllowUsers with the word {}", user.name))
+                    .says(format!("User {} from  not allowed because not listed in AllowUsers", case.name()));
+                case.refuse(finding);
+            }
+        }
+        case.traced("AllowUsers", words(&effective.allow_users), allowed);
+    }
+    if effective.deny_groups.is_empty() && effective.allow_groups.is_empty() {
+        return;
+    }
+    let groups = case.system.group_names(user);
+    if groups.is_empty() && case.system.names.group_service().is_none() {
+        let word = effective.deny_groups.first().or(effective.allow_groups.first());
+        let finding = Finding::blocks(CheckId::NotAllowedUser);
+        let finding = match word {
+            Some(word) => at_setting(finding, word),
+            None => finding,
+        };
+        case.traced("AllowGroups and DenyGroups", "no group of the user has a name", false);
+        let says = format!("User {} from  not allowed because not in any group", case.name());
+        let class = if case.system.group.entries.is_empty() { FixedBy::Nothing } else { FixedBy::SshdConfig };
+        case.refuse(
+            finding
+                .is(format!("no entry in /etc/group for gid {}", user.gid))
+                .wants("a group with a name")
+                .says(says)
+                .fixed_by(class),
+        );
+        return;
+    }
+    let member = |word: &Setting<BString>| groups.iter().any(|group| match_pattern(group, &word.value));
+    if let Some(word) = effective.deny_groups.iter().find(|word| member(word)) {
+        case.traced("DenyGroups", format!("matches {}", word.value), false);
+        let finding = at_setting(Finding::blocks(CheckId::DeniedUser), word)
+            .is(format!("DenyGroups {}", word.value))
+            .wants(format!("no word that matches a group of {}", user.name))
+            .says(format!("User {} from  not allowed because a group is listed in DenyGroups", case.name()));
+        case.refuse(finding);
+    }
+    if effective.allow_groups.is_empty() {
+        return;
+    }
+    let allowed = effective.allow_groups.iter().any(member);
+    case.traced("AllowGroups", words(&effective.allow_groups), allowed);
+    if allowed {
+        return;
+    }
+    let finding = at_setting(Finding::blocks(CheckId::NotAllowedUser), &effective.allow_groups[0])
+        .is(format!("AllowGroups {}", words(&effective.allow_groups)))
+        .wants(format!("AllowGroups with a group of {}", user.name))
+        .says(format!(
+            "User {} from  not allowed because none of user's groups are listed in AllowGroups",
+            case.name()
+        ));
+    match case.system.names.group_service() {
+        Some(service) => {
+            let mut finding = finding;
+            finding.severity = Severity::Advises;
+            case.doubt(finding, format!("the groups that the name service {service} gives {}", case.name()));
+        }
+        None => case.refuse(finding),
+    }
+}
+
+fn words(list: &[Setting<BString>]) -> String {
+    let words: Vec<String> = list.iter().map(|word| word.value.to_string()).collect();
+    words.join(" ")
+}
+
+fn doubt(case: &mut Case<'_>, word: &Setting<BString>, keyword: &str, check: CheckId) {
+    let finding = at_setting(Finding::advises(check), word)
+        .is(format!("{keyword} {}", word.value))
+        .wants("an address to judge by");
+    case.doubt(finding, format!("the client's address ({keyword} {})", word.value));
+}
+
+fn match_user(case: &Case<'_>, user: &[u8], pattern: &[u8]) -> Tri {
+    let Some(at) = pattern.rfind_byte(b'@') else {
+        return Tri::from(match_pattern(user, pattern));
+    };
+    if !match_pattern(user, &pattern[..at]) {
+        return Tri::No;
+    }
+    let host = case.question.host.as_ref().map(|host| host.as_slice());
+    host_list(&pattern[at + 1..], case.question.address, host, case.effective.use_dns.value)
+}

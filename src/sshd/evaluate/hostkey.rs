@@ -1,0 +1,348 @@
+//! Which host keys sshd would load (sshd.c `main`, authfile.c `sshkey_perm_ok`, sshkey.c): one good one is enough.
+
+use super::{Case, start::errno_words};
+use crate::finding::{CheckId, Finding};
+use crate::sshd::build::Family;
+use crate::view::{LookError, Stat, follow};
+use bstr::{BStr, ByteSlice};
+use std::path::{Path, PathBuf};
+
+/// The most bytes of a private key that are read; OpenSSH takes at most 1 MiB.
+const KEY_LIMIT: u64 = 1 << 20;
+const BEGIN: &[u8] = b"-----BEGIN OPENSSH PRIVATE KEY-----\n";
+const END: &[u8] = b"-----END OPENSSH PRIVATE KEY-----\n";
+const MAGIC: &[u8] = b"openssh-key-v1\0";
+
+pub(super) fn check(case: &mut Case<'_>) {
+    let effective = case.effective;
+    let mut usable = false;
+    let mut present = false;
+    let mut findings = Vec::new();
+    for setting in &effective.host_keys {
+        let path = absolute(&setting.value);
+        let (found, finding) = look(case, &path);
+        present |= found;
+        usable |= found && finding.is_none();
+        case.traced("host keys", path.display().to_string(), found && finding.is_none());
+        findings.extend(finding);
+    }
+    if usable {
+        for mut finding in findings {
+            finding.severity = crate::finding::Severity::Advises;
+            case.advise(finding);
+        }
+        return;
+    }
+    if effective.host_key_agent.value.is_some() {
+        let finding = Finding::advises(CheckId::ConfigNotUnderstood)
+            .is("HostKeyAgent")
+            .wants("a host key that is on the disk");
+        case.doubt(finding, "whether the agent of HostKeyAgent holds a host key");
+        return;
+    }
+    if !present {
+        let first = effective.host_keys.first().map_or(PathBuf::from("/etc/ssh"), |key| absolute(&key.value));
+        let finding = Finding::blocks(CheckId::HostKeysMissing)
+            .at(first)
+            .is("absent")
+            .wants("one private host key, 0600 0:0")
+            .says("sshd: no hostkeys available -- exiting.");
+        case.refuse(finding);
+        return;
+    }
+    for finding in findings {
+        case.refuse(finding);
+    }
+}
+
+/// A relative name is taken from sshd's working directory, which is `/` (servconf.c, `derelativise_path`).
+fn absolute(name: &[u8]) -> PathBuf {
+    Path::new("/").join(name.to_os_str_lossy())
+}
+
+/// Is it there, and if it is, why would it not be loaded?
+fn look(case: &Case<'_>, path: &Path) -> (bool, Option<Finding>) {
+    let found = match follow(case.view, path) {
+        Ok(found) => found,
+        Err(LookError::NotFound | LookError::NotDirectory) => return (false, None),
+        Err(error) => {
+            return (true, Some(unusable(path, errno_words(&error), &errno_words(&error))));
+        }
+    };
+    if too_open(case, &found.stat) {
+        let says = format!("Permissions {:04o} for '{}' are too open.", found.stat.mode, path.display());
+        let finding = Finding::blocks(CheckId::HostKeysTooOpen)
+            .at(&found.path)
+            .is(found.stat.mode_owner())
+            .wants(format!("{:04o} 0:{}", found.stat.mode & 0o700, found.stat.gid))
+            .says(says);
+        return (true, Some(finding));
+    }
+    let content = match case.view.read(&found.path, KEY_LIMIT) {
+        Ok(content) => content,
+        Err(error) => return (true, Some(unusable(&found.path, error.to_string(), "invalid format"))),
+    };
+    let fault = fault_of(&content, case.effective.required_rsa_size.value, case.build().at_least(9, 8));
+    (true, fault.map(|fault| unusable(&found.path, fault.words().to_owned(), fault.says())))
+}
+
+fn unusable(path: &Path, is: String, says: &str) -> Finding {
+    Finding::blocks(CheckId::HostKeysUnusable)
+        .at(path)
+        .is(is)
+        .wants("an unencrypted private key")
+        .says(format!("Unable to load host key \"{}\": {says}", path.display()))
+}
+
+/// authfile.c, `sshkey_perm_ok`: only root's own files are judged. Red Hat's builds let the group ssh_keys read.
+fn too_open(case: &Case<'_>, stat: &Stat) -> bool {
+    if stat.uid != 0 {
+        return false;
+    }
+    let mut open = stat.mode & 0o077;
+    if case.build().family == Family::RedHat {
+        let ssh_keys = case.system.group.by_name(b"ssh_keys").is_some_and(|group| group.gid == stat.gid);
+        if ssh_keys {
+            open &= !0o040;
+        }
+    }
+    open != 0
+}
+
+/// Why a private key cannot be loaded as host key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Empty,
+    Encrypted,
+    Damaged,
+    TooShort,
+    Dsa,
+}
+
+impl Fault {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Encrypted => "encrypted",
+            Self::Damaged => "no private key that sshd can read",
+            Self::TooShort => "an RSA key shorter than RequiredRSASize",
+            Self::Dsa => "a DSA key, which this version does not take",
+        }
+    }
+
+    fn says(self) -> &'static str {
+        match self {
+            Self::Empty | Self::Damaged => "error in libcrypto",
+            Self::Encrypted => "incorrect passphrase supplied to decrypt private key",
+            Self::TooShort => "Invalid key length",
+            Self::Dsa => "unknown or unsupported key type",
+        }
+    }
+}
+
+fn fault_of(content: &[u8], required_bits: u32, without_dsa: bool) -> Option<Fault> {
+    if content.is_empty() {
+        return Some(Fault::Empty);
+    }
+    let (algorithm, bits) = match read_openssh(content) {
+        Ok(read) => read,
+        Err(Some(fault)) => return Some(fault),
+        Err(None) => match read_pem(content) {
+            Ok(read) => read,
+            Err(fault) => return Some(fault),
+        },
+    };
+    if bits.is_some_and(|bits| bits < required_bits) {
+        return Some(Fault::TooShort);
+    }
+    (without_dsa && algorithm == "ssh-dss").then_some(Fault::Dsa)
+}
+
+/// The container of PROTOCOL.key: algorithm, and bits for RSA. `Err(None)`: not this form.
+fn read_openssh(content: &[u8]) -> Result<(String, Option<u32>), Option<Fault>> {
+    let body = content.strip_prefix(BEGIN).ok_or(None)?;
+    let damaged = Some(Fault::Damaged);
+    // The end marker counts only at a line start, with its newline.
+    let end = if body.starts_with(END) {
+        0
+    } else {
+        let mut marker = b"\n".to_vec();
+        marker.extend_from_slice(END);
+        body.find(&marker).ok_or(damaged)? + 1
+    };
+    let raw = decode_base64(&body[..end]).ok_or(damaged)?;
+    let mut rest = raw.strip_prefix(MAGIC).ok_or(damaged)?;
+    let cipher = string(&mut rest).ok_or(damaged)?;
+    let kdf = string(&mut rest).ok_or(damaged)?;
+    let _options = string(&mut rest).ok_or(damaged)?;
+    let count = number(&mut rest).ok_or(damaged)?;
+    let public = string(&mut rest).ok_or(damaged)?;
+    let mut private = string(&mut rest).ok_or(damaged)?;
+    if cipher != b"none" || kdf != b"none" {
+        return Err(Some(Fault::Encrypted));
+    }
+    let checks = (number(&mut private), number(&mut private));
+    if count != 1 || !rest.is_empty() || checks.0.is_none() || checks.0 != checks.1 {
+        return Err(damaged);
+    }
+    let inner = string(&mut private).ok_or(damaged)?;
+    let mut public = public;
+    let algorithm = string(&mut public).ok_or(damaged)?;
+    if inner != algorithm {
+        return Err(damaged);
+    }
+    let bits = (algorithm == b"ssh-rsa").then(|| {
+        let _exponent = string(&mut public);
+        string(&mut public).map_or(0, bits_of)
+    });
+    Ok((BStr::new(algorithm).to_string(), bits))
+}
+
+/// PEM as OpenSSL reads it: PKCS#1, SEC1, PKCS#8. Only what tells a whole key from a broken one.
+fn read_pem(content: &[u8]) -> Result<(String, Option<u32>), Fault> {
+    let text = content.to_str_lossy();
+    let mut lines = text.lines().map(str::trim_end);
+    let label = lines
+        .find_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+        .ok_or(Fault::Damaged)?;
+    let algorithm = match label {
+        "RSA PRIVATE KEY" => "ssh-rsa",
+        "DSA PRIVATE KEY" => "ssh-dss",
+        "EC PRIVATE KEY" => "ecdsa",
+        "PRIVATE KEY" => "pkcs8",
+        "ENCRYPTED PRIVATE KEY" => return Err(Fault::Encrypted),
+        _ => return Err(Fault::Damaged),
+    };
+    let end = format!("-----END {label}-----");
+    let mut body = String::new();
+    let mut complete = false;
+    for line in lines {
+        if line == end {
+            complete = true;
+            break;
+        }
+        if line.starts_with("Proc-Type:") && line.contains("ENCRYPTED") {
+            return Err(Fault::Encrypted);
+        }
+        if !line.contains(':') {
+            body.push_str(line);
+        }
+    }
+    let der = decode_base64(body.as_bytes()).filter(|_| complete).ok_or(Fault::Damaged)?;
+    let (tag, inside, _) = der_element(&der).ok_or(Fault::Damaged)?;
+    if tag != 0x30 {
+        return Err(Fault::Damaged);
+    }
+    let bits = (algorithm == "ssh-rsa").then(|| {
+        let modulus = der_element(inside).and_then(|(_, _, rest)| der_element(rest));
+        modulus.map_or(0, |(_, modulus, _)| bits_of(modulus))
+    });
+    Ok((algorithm.to_owned(), bits))
+}
+
+/// One DER element: tag, content, what follows.
+fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (bytes.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+fn number(rest: &mut &[u8]) -> Option<u32> {
+    let (bytes, after) = rest.split_first_chunk::<4>()?;
+    *rest = after;
+    Some(u32::from_be_bytes(*bytes))
+}
+
+pub(super) fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(number(rest)?).ok()?;
+    let (content, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(content)
+}
+
+fn bits_of(integer: &[u8]) -> u32 {
+    let significant = integer.iter().position(|byte| *byte != 0).map_or(&[][..], |at| &integer[at..]);
+    match significant.first() {
+        None => 0,
+        Some(first) => {
+            u32::try_from(significant.len()).unwrap_or(u32::MAX).saturating_mul(8) - first.leading_zeros()
+        }
+    }
+}
+
+/// Base64 with padding, white space passed over; `None` for anything else.
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut group, mut count, mut padding) = (0_u32, 0_u32, 0_u32);
+    for byte in text.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => {
+                padding += 1;
+                continue;
+            }
+            _ => return None,
+        };
+        if padding > 0 {
+            return None;
+        }
+        group = group << 6 | u32::from(value);
+        count += 1;
+        if count == 4 {
+            out.extend(&group.to_be_bytes()[1..]);
+            (group, count) = (0, 0);
+        }
+    }
+    match (count, padding) {
+        (0, 0) => {}
+        (2, 2) => out.push((group >> 4) as u8),
+        (3, 1) => out.extend(&((group >> 2) as u16).to_be_bytes()),
+        _ => return None,
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(content: &[u8]) -> Option<Fault> {
+        fault_of(content, 1024, true)
+    }
+
+    #[test]
+    fn a_whole_key_is_loaded() {
+        assert_eq!(fault(super::super::tests::HOST_KEY.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_key_that_lost_anything_is_not() {
+        let key = super::super::tests::HOST_KEY;
+        assert_eq!(fault(b""), Some(Fault::Empty));
+        assert_eq!(fault(key.replace('\n', "\r\n").as_bytes()), Some(Fault::Damaged));
+        assert_eq!(fault(key.trim_end().as_bytes()), Some(Fault::Damaged), "the last newline is part of it");
+        assert_eq!(fault(&key.as_bytes()[..200]), Some(Fault::Damaged));
+        assert_eq!(fault(b"ssh-ed25519 AAAA"), Some(Fault::Damaged));
+        assert_eq!(fault(&[0; 400]), Some(Fault::Damaged));
+    }
+
+    #[test]
+    fn an_encrypted_key_is_named_as_such() {
+        let pem = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMAMC\n-----END RSA PRIVATE KEY-----\n";
+        assert_eq!(fault(pem.as_bytes()), Some(Fault::Encrypted));
+        assert_eq!(fault(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), Some(Fault::Encrypted));
+    }
+}

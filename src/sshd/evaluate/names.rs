@@ -1,0 +1,136 @@
+//! Where the volume takes names of users and groups from: nsswitch.conf(5).
+
+use crate::view::{TEXT_LIMIT, View, follow, read_following};
+use bstr::ByteSlice;
+use std::path::Path;
+
+/// The services of the databases that a login asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameServices {
+    /// Services of `passwd:`, in order.
+    pub passwd: Vec<String>,
+    /// Services of `group:`, in order.
+    pub group: Vec<String>,
+    /// `true` if SSSD has a configuration; without one it serves the local files only.
+    sssd: bool,
+    /// `true` if systemd-userdbd may know users that are in no passwd file.
+    userdb: bool,
+}
+
+/// Services that read the files; musl and an absent nsswitch.conf mean `files`.
+const LOCAL: [&str; 3] = ["files", "compat", "db"];
+
+impl NameServices {
+    /// Reads nsswitch.conf, and looks for the configuration of the services it names.
+    #[must_use]
+    pub fn read(view: &dyn View) -> Self {
+        let text = read_following(view, Path::new("/etc/nsswitch.conf"), TEXT_LIMIT).unwrap_or_default();
+        let passwd = services(&text, "passwd").unwrap_or_else(|| vec!["files".to_owned()]);
+        let group = services(&text, "group").unwrap_or_else(|| vec!["files".to_owned()]);
+        let names = |service: &str| passwd.iter().chain(&group).any(|name| name == service);
+        let filled = |path: &str| {
+            view.list(Path::new(path)).is_ok_and(|names| names.iter().any(|name| name != "README"))
+        };
+        let sssd = names("sss")
+            && (follow(view, Path::new("/etc/sssd/sssd.conf")).is_ok() || filled("/etc/sssd/conf.d"));
+        let userdb = names("systemd") && (filled("/etc/userdb") || filled("/var/lib/systemd/home"));
+        Self { passwd, group, sssd, userdb }
+    }
+
+    /// Does the volume ask /etc/passwd at all?
+    #[must_use]
+    pub fn passwd_from_file(&self) -> bool {
+        self.passwd.iter().any(|service| LOCAL.contains(&service.as_str()))
+    }
+
+    /// Does the volume ask /etc/group at all?
+    #[must_use]
+    pub fn group_from_file(&self) -> bool {
+        self.group.iter().any(|service| LOCAL.contains(&service.as_str()))
+    }
+
+    /// The directory service that may know a user who is not in the file.
+    #[must_use]
+    pub fn passwd_service(&self) -> Option<&str> {
+        self.beyond_files(&self.passwd)
+    }
+
+    /// The directory service that may put a user into further groups.
+    #[must_use]
+    pub fn group_service(&self) -> Option<&str> {
+        self.beyond_files(&self.group)
+    }
+
+    fn beyond_files<'a>(&self, services: &'a [String]) -> Option<&'a str> {
+        services.iter().map(String::as_str).find(|service| match *service {
+            "files" | "compat" | "db" | "myhostname" | "mymachines" => false,
+            "sss" => self.sssd,
+            "systemd" => self.userdb,
+            _ => true,
+        })
+    }
+}
+
+/// The services of one database; `None` where the file has no line for it.
+fn services(text: &[u8], database: &str) -> Option<Vec<String>> {
+    let line = text.lines().find_map(|line| {
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
+        line.strip_prefix(database.as_bytes())?.trim_ascii_start().strip_prefix(b":")
+    })?;
+    // Reactions like [NOTFOUND=return] stand between the services and may hold blanks.
+    let mut inside = false;
+    let mut names = Vec::new();
+    for word in line.to_str_lossy().split_whitespace() {
+        if word.starts_with('[') {
+            inside = true;
+        }
+        if !inside {
+            names.push(word.to_owned());
+        }
+        if word.ends_with(']') {
+            inside = false;
+        }
+    }
+    Some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::memory::MemTree;
+
+    fn with(nsswitch: &str) -> NameServices {
+        let mut tree = MemTree::new();
+        tree.file("/etc/nsswitch.conf", 0o644, 0, 0, nsswitch.as_bytes());
+        NameServices::read(&tree)
+    }
+
+    #[test]
+    fn without_nsswitch_the_files_are_asked() {
+        let names = NameServices::read(&MemTree::new());
+        assert!(names.passwd_from_file() && names.group_from_file());
+        assert_eq!(names.passwd_service(), None);
+    }
+
+    #[test]
+    fn reactions_and_comments_are_no_services() {
+        let names = with("# passwd: nis\npasswd:\tfiles [NOTFOUND=return  UNAVAIL=continue] ldap # sss\n");
+        assert_eq!(names.passwd, ["files", "ldap"]);
+        assert_eq!(names.passwd_service(), Some("ldap"));
+    }
+
+    #[test]
+    fn sssd_without_configuration_knows_only_local_users() {
+        assert_eq!(with("passwd: sss files systemd\ngroup: sss files systemd\n").passwd_service(), None);
+        let mut tree = MemTree::new();
+        tree.file("/etc/nsswitch.conf", 0o644, 0, 0, b"passwd: sss files\n");
+        tree.file("/etc/sssd/sssd.conf", 0o600, 0, 0, b"[sssd]\n");
+        assert_eq!(NameServices::read(&tree).passwd_service(), Some("sss"));
+    }
+
+    #[test]
+    fn a_passwd_line_without_files_hides_every_local_user() {
+        assert!(!with("passwd: sss\n").passwd_from_file());
+        assert!(!with("passwd:\n").passwd_from_file());
+    }
+}

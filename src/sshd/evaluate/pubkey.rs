@@ -1,0 +1,622 @@
+//! The key itself: auth2-pubkey.c, from `userauth_pubkey` to the first line that lets it in.
+
+use super::account::at_setting;
+use super::hosts::{Tri, host_list, match_pattern};
+use super::path::{Opened, Places, State, expand, key_files, picture};
+use super::revoked::{Revocation, Revoked};
+use super::session::exit_status;
+use super::{Case, KeyEvaluation, KeyFile, PathNode};
+use crate::accounts::PasswdEntry;
+use crate::finding::{CheckId, Finding, Location, Severity, Verdict};
+use crate::keys::PublicKey;
+use crate::keys::authorized_keys::{KeyLine, Line, parse};
+use crate::permissions::Identity;
+use crate::sshd::config::PermitRootLogin;
+use std::collections::HashMap;
+use std::path::Path;
+
+mod certificate;
+mod command;
+
+/// The most findings about single lines that are kept: a file may have ten thousand.
+const LINE_FINDINGS: usize = 20;
+
+/// What came of the keys.
+pub(super) struct Tried {
+    pub(super) verdict: Verdict,
+    pub(super) keys: Vec<KeyEvaluation>,
+    pub(super) key_files: Vec<KeyFile>,
+    pub(super) path: Vec<PathNode>,
+}
+
+pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> Tried {
+    methods(case);
+    root_login(case, user);
+    let files = key_files(case.system, case.effective, user);
+    unknown_tokens(case, user);
+    let opened: Vec<Opened> = {
+        let places = Places::of(case, user, who);
+        files.iter().map(|file| places.open(&file.path)).collect()
+    };
+    for file in &opened {
+        trace_file(case, file);
+    }
+    let lines: Vec<Vec<(u32, Line)>> = opened
+        .iter()
+        .map(|file| file.content.as_deref().map_or_else(Vec::new, |content| parse(content, case.build())))
+        .collect();
+    let revoked = Revoked::read(case);
+    let command = command::look(case, user);
+    let trial = Trial {
+        files: &opened,
+        lines: &lines,
+        index: index(&opened, &lines),
+        revoked: &revoked,
+        certificates: certificate::Trust::read(case),
+        command: command.asks,
+        user,
+    };
+    let asked: Vec<Judgement> = case.question.keys.iter().map(|key| trial.judge(case, key)).collect();
+    let keys = case.question.keys.iter().zip(&asked).map(|(key, judgement)| KeyEvaluation {
+        fingerprint: key.fingerprint(),
+        algorithm: key.algorithm.clone(),
+        verdict: judgement.verdict,
+        found: judgement.found.clone(),
+    });
+    let keys: Vec<KeyEvaluation> = keys.collect();
+    let judgements = if case.question.keys.is_empty() { trial.judge_all(case) } else { asked };
+    let verdicts = judgements.iter().map(|judgement| judgement.verdict);
+    let verdict = if case.question.keys.is_empty() {
+        let none = if trial.command { Verdict::Unknown } else { Verdict::Refuse };
+        verdicts.min().unwrap_or(none).min(none)
+    } else {
+        verdicts.max().unwrap_or(Verdict::Refuse)
+    };
+    let whole = if opened.iter().any(|file| file.state == State::Unknown) && verdict == Verdict::Refuse {
+        Verdict::Unknown
+    } else {
+        verdict
+    };
+    let mut told = Told { case, accepted: whole == Verdict::Accept };
+    told.files(&opened, &lines, &trial);
+    for judgement in judgements {
+        told.judgement(judgement);
+    }
+    if whole != Verdict::Accept
+        && let Some((finding, missing)) = command.doubt
+    {
+        told.doubt(finding, missing);
+    } else if let Some(finding) = command.advice {
+        case.advise(finding);
+    }
+    let shown = opened.iter().find(|file| file.state != State::Missing).or(opened.first());
+    Tried {
+        verdict: whole,
+        keys,
+        key_files: files,
+        path: shown.map_or_else(Vec::new, |file| picture(&file.walk)),
+    }
+}
+
+/// PubkeyAuthentication, and AuthenticationMethods that want more than one key.
+fn methods(case: &mut Case<'_>) {
+    let effective = case.effective;
+    let pubkey = &effective.pubkey_authentication;
+    case.traced("PubkeyAuthentication", if pubkey.value { "yes" } else { "no" }, pubkey.value);
+    if !pubkey.value {
+        let finding = at_setting(Finding::blocks(CheckId::PubkeyAuthenticationOff), pubkey)
+            .is("PubkeyAuthentication no")
+            .wants("PubkeyAuthentication yes");
+        case.refuse(finding);
+    }
+    let methods = &effective.authentication_methods;
+    let enough =
+        methods.value.is_empty() || methods.value.iter().any(|list| list == "publickey" || list == "any");
+    if !enough {
+        let lists: Vec<String> = methods.value.iter().map(ToString::to_string).collect();
+        case.traced("AuthenticationMethods", lists.join(" "), false);
+        let finding = at_setting(Finding::blocks(CheckId::MoreMethodsNeeded), methods)
+            .is(format!("AuthenticationMethods {}", lists.join(" ")))
+            .wants("a list that is publickey alone");
+        case.refuse(finding);
+    }
+}
+
+fn root_login(case: &mut Case<'_>, user: &PasswdEntry) {
+    let setting = &case.effective.permit_root_login;
+    if user.uid == 0 && setting.value == PermitRootLogin::No {
+        case.traced("PermitRootLogin", "no", false);
+        let finding = at_setting(Finding::blocks(CheckId::RootLoginDenied), setting)
+            .is("PermitRootLogin no")
+            .wants("PermitRootLogin prohibit-password")
+            .says("ROOT LOGIN REFUSED FROM");
+        case.refuse(finding);
+    }
+}
+
+/// A token that percent_expand does not know ends the connection once a key is tried.
+fn unknown_tokens(case: &mut Case<'_>, user: &PasswdEntry) {
+    let setting = &case.effective.authorized_keys_file;
+    for pattern in &setting.value {
+        if let Err(token) = expand(pattern, user, case.system) {
+            let finding = at_setting(Finding::blocks(CheckId::NoKeyFiles), setting)
+                .is(format!("AuthorizedKeysFile {pattern}"))
+                .wants("only the tokens %h, %u, %U and %%")
+                .says(format!("unknown key %{}", token.0));
+            case.refuse(finding);
+        }
+    }
+}
+
+fn trace_file(case: &mut Case<'_>, file: &Opened) {
+    let strict = if case.effective.strict_modes.value { "StrictModes: " } else { "" };
+    let detail = match file.state {
+        State::Missing => format!("{}: no such file", file.path.display()),
+        State::Usable => file.shown().display().to_string(),
+        State::Refused | State::Unknown => {
+            let why = file.findings.first().map_or("refused", |finding| finding.check.name());
+            format!("{}: {why}", file.shown().display())
+        }
+    };
+    case.traced(format!("{strict}the file of keys"), detail, file.state == State::Usable);
+}
+
+/// Where each key stands, in sshd's order.
+type Index<'a> = HashMap<&'a [u8], Vec<Place<'a>>>;
+
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    file: usize,
+    line: u32,
+    key: &'a KeyLine,
+}
+
+fn index<'a>(files: &[Opened], lines: &'a [Vec<(u32, Line)>]) -> Index<'a> {
+    let mut index: Index<'a> = HashMap::new();
+    for (file, lines) in lines.iter().enumerate().take(files.len()) {
+        for (line, read) in lines {
+            if let Line::Key(key) = read {
+                index.entry(&key.key.blob).or_default().push(Place { file, line: *line, key });
+            }
+        }
+    }
+    index
+}
+
+/// What every key is held against.
+struct Trial<'a> {
+    files: &'a [Opened],
+    lines: &'a [Vec<(u32, Line)>],
+    index: Index<'a>,
+    revoked: &'a Revoked,
+    certificates: certificate::Trust,
+    /// AuthorizedKeysCommand would be asked.
+    command: bool,
+    user: &'a PasswdEntry,
+}
+
+/// What came of one key.
+struct Judgement {
+    verdict: Verdict,
+    found: Option<Location>,
+    /// Why not; they block unless another key lets the user in.
+    findings: Vec<Finding>,
+    /// Findings that come with a doubt, and what is missing.
+    doubts: Vec<(Finding, String)>,
+}
+
+impl Trial<'_> {
+    /// Every key of the files that sshd would open, each once.
+    fn judge_all(&self, case: &mut Case<'_>) -> Vec<Judgement> {
+        let mut seen = std::collections::HashSet::new();
+        let mut judgements = Vec::new();
+        for (file, lines) in self.files.iter().zip(self.lines) {
+            if file.state != State::Usable {
+                continue;
+            }
+            for (_, line) in lines {
+                let Line::Key(key) = line else { continue };
+                let authority = key.options.as_ref().is_ok_and(|options| options.cert_authority);
+                if !authority && seen.insert(&key.key.blob) {
+                    judgements.push(self.judge(case, &key.key));
+                }
+            }
+        }
+        judgements
+    }
+
+    /// One key, as if the client offered it alone.
+    fn judge(&self, case: &mut Case<'_>, key: &PublicKey) -> Judgement {
+        let mut judgement =
+            Judgement { verdict: Verdict::Accept, found: None, findings: Vec::new(), doubts: Vec::new() };
+        self.algorithm(case, key, &mut judgement);
+        match self.revoked.asks(key) {
+            Revocation::Not => {}
+            Revocation::Listed(finding) => judgement.findings.push(*finding),
+            // The finding is one for all keys, and told already.
+            Revocation::Everything => {}
+            Revocation::Unknown(finding, missing) => judgement.doubts.push((*finding, missing)),
+        }
+        if certificate::is_certificate(key) {
+            self.certificates.judge(case, key, self, &mut judgement);
+        } else {
+            self.lines(case, key, &mut judgement);
+        }
+        judgement.verdict = if !judgement.findings.is_empty() {
+            Verdict::Refuse
+        } else if judgement.doubts.is_empty() && judgement.found.is_some() {
+            Verdict::Accept
+        } else {
+            Verdict::Unknown
+        };
+        judgement
+    }
+
+    /// PubkeyAcceptedAlgorithms and RequiredRSASize.
+    fn algorithm(&self, case: &mut Case<'_>, key: &PublicKey, judgement: &mut Judgement) {
+        let effective = case.effective;
+        let setting = &effective.pubkey_accepted_algorithms;
+        if let Err(offered) = accepted(key, case.build(), &setting.value) {
+            let says = match case.build().version {
+                Some(version) if version < (8, 5) => {
+                    format!("userauth_pubkey: key type {offered} not in PubkeyAcceptedKeyTypes")
+                }
+                Some(version) if version < (9, 0) => {
+                    format!("userauth_pubkey: key type {offered} not in PubkeyAcceptedAlgorithms")
+                }
+                _ => {
+                    format!("userauth_pubkey: signature algorithm {offered} not in PubkeyAcceptedAlgorithms")
+                }
+            };
+            let finding = at_setting(Finding::blocks(CheckId::KeyTypeNotAccepted), setting)
+                .is(format!("{} is not accepted", key.algorithm))
+                .wants(format!("PubkeyAcceptedAlgorithms with {offered}, or a key of another type"))
+                .says(says);
+            judgement.findings.push(finding);
+        }
+        let required = &effective.required_rsa_size;
+        let floor = if case.build().at_least(7, 6) { 1024 } else { 768 };
+        let least = required.value.max(floor);
+        if let Some(bits) = key.rsa_bits().filter(|bits| *bits < least) {
+            let finding = at_setting(Finding::blocks(CheckId::KeyTooShort), required)
+                .is(format!("{bits} bits"))
+                .wants(format!("at least {least} bits"))
+                .says("refusing RSA key: Invalid key length");
+            judgement.findings.push(finding);
+        }
+    }
+
+    /// The lines with this key, in order; the first that lets it in wins.
+    fn lines(&self, case: &mut Case<'_>, key: &PublicKey, judgement: &mut Judgement) {
+        let places = self.index.get(key.blob.as_slice()).map_or(&[][..], Vec::as_slice);
+        let mut denials = Vec::new();
+        let mut doubts = Vec::new();
+        for place in places {
+            let file = &self.files[place.file];
+            if file.state != State::Usable {
+                continue;
+            }
+            let at = Location { file: file.shown().to_owned(), line: place.line };
+            match self.line(case, place.key, &at) {
+                LineAnswer::Allows => {
+                    case.traced("the key line", at.to_string(), true);
+                    judgement.found = Some(at.clone());
+                    self.command_of(case, place.key, &at, judgement);
+                    // A doubtful line before this one may win, with its own command; without one both let in.
+                    let may_force = doubts.iter().any(|(_, _, forced): &(Finding, String, bool)| *forced);
+                    if may_force {
+                        judgement
+                            .doubts
+                            .extend(doubts.into_iter().map(|(finding, missing, _)| (finding, missing)));
+                    }
+                    return;
+                }
+                LineAnswer::Denies(finding) => {
+                    case.traced("the key line", format!("{at}: {}", finding.is), false);
+                    denials.push(finding);
+                }
+                LineAnswer::Doubts(finding, missing) => {
+                    let forced = place.key.options.as_ref().is_ok_and(|options| options.command.is_some());
+                    doubts.push((*finding, missing, forced));
+                }
+            }
+        }
+        if !doubts.is_empty() {
+            judgement.doubts.extend(doubts.into_iter().map(|(finding, missing, _)| (finding, missing)));
+            return;
+        }
+        if !denials.is_empty() {
+            judgement.findings.extend(denials.into_iter().map(|finding| *finding));
+            return;
+        }
+        let refused_file = places.iter().any(|place| self.files[place.file].state == State::Refused);
+        if refused_file {
+            // The path's findings tell it; the key itself is where it should be.
+            judgement.findings.extend(
+                places
+                    .iter()
+                    .map(|place| &self.files[place.file])
+                    .flat_map(|file| file.findings.iter().cloned()),
+            );
+            return;
+        }
+        if self.files.iter().all(|file| file.state == State::Missing) {
+            // key-file-missing tells it.
+            if !self.command {
+                judgement.findings.extend(self.files.first().and_then(|file| file.findings.first()).cloned());
+                if self.files.is_empty() {
+                    judgement.findings.push(absent(key, Path::new("/etc/ssh/sshd_config")));
+                }
+            }
+            return;
+        }
+        let file = self.files.iter().find(|file| file.state != State::Missing).unwrap_or(&self.files[0]);
+        let finding = self.broken_form_of(key).unwrap_or_else(|| absent(key, file.shown()));
+        case.traced("the key line", format!("{}: the key is on no line", file.shown().display()), false);
+        if self.command {
+            let mut finding = finding;
+            finding.severity = Severity::Advises;
+            judgement.doubts.push((finding, "what AuthorizedKeysCommand answers".to_owned()));
+        } else {
+            judgement.findings.push(finding);
+        }
+    }
+
+    /// Is the key there in a form that sshd does not read?
+    fn broken_form_of(&self, key: &PublicKey) -> Option<Finding> {
+        for (file, lines) in self.files.iter().zip(self.lines) {
+            for (line, read) in lines {
+                let why = match read {
+                    Line::Junk { why, looks_like: Some(hidden) } if hidden.blob == key.blob => why.as_str(),
+                    Line::Key(outer) if glued(outer).is_some_and(|hidden| hidden.blob == key.blob) => {
+                        "glued to the comment of another key"
+                    }
+                    _ => continue,
+                };
+                let finding = Finding::blocks(CheckId::KeyLineBroken)
+                    .at(file.shown())
+                    .on_line(*line)
+                    .is(why)
+                    .wants("the key on a line of its own");
+                return Some(finding);
+            }
+        }
+        None
+    }
+
+    fn line(&self, case: &Case<'_>, key: &KeyLine, at: &Location) -> LineAnswer {
+        let refuses = |is: String, says: Option<String>| {
+            let mut finding = Finding::blocks(CheckId::KeyLineRefuses)
+                .at(&at.file)
+                .on_line(at.line)
+                .is(is)
+                .wants("a line that lets the key in");
+            finding.sshd_says = says;
+            LineAnswer::Denies(Box::new(finding))
+        };
+        let options = match &key.options {
+            Ok(options) => options,
+            Err(why) => return refuses(why.clone(), None),
+        };
+        if options.cert_authority {
+            return refuses("cert-authority: the line is for certificates".into(), None);
+        }
+        if let Some(expiry) = options.expiry.filter(|expiry| case.question.now >= *expiry) {
+            let days = (case.question.now - expiry) / 86_400;
+            return refuses(format!("expired {days} days ago"), None);
+        }
+        let Some(from) = &options.from else { return LineAnswer::Allows };
+        let host = case.question.host.as_ref().map(|host| host.as_slice());
+        match host_list(from, case.question.address, host, case.effective.use_dns.value) {
+            Tri::Yes => LineAnswer::Allows,
+            Tri::No => {
+                let client = case.question.address.map_or_else(String::new, |address| address.to_string());
+                let says = format!(
+                    "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
+                    case.name()
+                );
+                refuses(format!("from=\"{from}\""), Some(says))
+            }
+            Tri::Maybe => {
+                let finding = Finding::advises(CheckId::KeyLineFrom)
+                    .at(&at.file)
+                    .on_line(at.line)
+                    .is(format!("from=\"{from}\""))
+                    .wants("an address to judge by");
+                LineAnswer::Doubts(Box::new(finding), format!("the client's address (from= at {at})"))
+            }
+        }
+    }
+
+    /// `command=` runs in place of `true`, unless the configuration forces another.
+    fn command_of(&self, case: &Case<'_>, key: &KeyLine, at: &Location, judgement: &mut Judgement) {
+        let effective = case.effective;
+        let command = key.options.as_ref().ok().and_then(|options| options.command.as_ref());
+        let only_forced = effective.permit_root_login.value == PermitRootLogin::ForcedCommandsOnly;
+        if self.user.uid == 0 && only_forced && command.is_none() {
+            let finding = at_setting(Finding::blocks(CheckId::RootLoginDenied), &effective.permit_root_login)
+                .is("PermitRootLogin forced-commands-only, and the key line has no command=")
+                .wants("PermitRootLogin prohibit-password")
+                .says("ROOT LOGIN REFUSED FROM");
+            judgement.findings.push(finding);
+        }
+        let Some(command) = command.filter(|_| effective.force_command.value.is_none()) else { return };
+        let finding = |severity| {
+            Finding::new(CheckId::KeyLineCommand, severity)
+                .at(&at.file)
+                .on_line(at.line)
+                .is(format!("command=\"{command}\""))
+                .wants("a line without command=")
+        };
+        match exit_status(command) {
+            Some(0) => {}
+            Some(_) => judgement.findings.push(finding(Severity::Blocks)),
+            None => {
+                let missing = format!("the exit status of the command that {at} forces");
+                judgement.doubts.push((finding(Severity::Advises), missing));
+            }
+        }
+    }
+}
+
+fn glued(_line: &KeyLine) -> Option<&PublicKey> {
+    None
+}
+
+fn absent(key: &PublicKey, file: &Path) -> Finding {
+    Finding::blocks(CheckId::KeyAbsent)
+        .at(file)
+        .is(format!("no line with {} {}", key.algorithm, key.fingerprint()))
+        .wants("a line with the key")
+}
+
+enum LineAnswer {
+    Allows,
+    Denies(Box<Finding>),
+    Doubts(Box<Finding>, String),
+}
+
+/// Would the signature that a current client makes with this key be taken? Otherwise what it would offer.
+fn accepted(key: &PublicKey, build: &crate::sshd::Build, list: &[String]) -> Result<(), String> {
+    let offers: &[&str] = match key.algorithm.as_str() {
+        // Up to 7.7 the list holds key types.
+        "ssh-rsa" if !build.at_least(7, 8) => &["ssh-rsa"],
+        "ssh-rsa" => &["rsa-sha2-512", "rsa-sha2-256"],
+        "ssh-rsa-cert-v01@openssh.com" if build.at_least(7, 8) => {
+            &["rsa-sha2-512-cert-v01@openssh.com", "rsa-sha2-256-cert-v01@openssh.com"]
+        }
+        other => &[other],
+    };
+    let takes = |name: &&str| list.iter().any(|pattern| match_pattern(name.as_bytes(), pattern.as_bytes()));
+    if offers.iter().any(|name| takes(name)) { Ok(()) } else { Err(offers[0].to_owned()) }
+}
+
+/// Puts what came of the files and keys into the case, and counts it as theirs.
+struct Told<'c, 'a> {
+    case: &'c mut Case<'a>,
+    accepted: bool,
+}
+
+impl Told<'_, '_> {
+    fn push(&mut self, mut finding: Finding) {
+        if self.accepted {
+            finding.severity = Severity::Advises;
+        }
+        let same = |told: &Finding| {
+            told.check == finding.check && told.path == finding.path && told.line == finding.line
+        };
+        if self.case.findings.iter().any(same) {
+            return;
+        }
+        if finding.severity == Severity::Blocks {
+            self.case.of_keys += 1;
+        }
+        self.case.findings.push(finding);
+    }
+
+    fn doubt(&mut self, finding: Finding, missing: String) {
+        let before = self.case.unknown.len();
+        self.case.doubt(finding, missing);
+        self.case.doubts_of_keys += self.case.unknown.len() - before;
+    }
+
+    /// The files: why they are refused; or that there is none, or nothing in them.
+    fn files(&mut self, files: &[Opened], lines: &[Vec<(u32, Line)>], trial: &Trial<'_>) {
+        let effective = self.case.effective;
+        let all_missing = files.iter().all(|file| file.state == State::Missing);
+        if effective.authorized_keys_file.value.is_empty() && !trial.command && !self.accepted {
+            let finding = at_setting(Finding::blocks(CheckId::NoKeyFiles), &effective.authorized_keys_file)
+                .is("AuthorizedKeysFile none")
+                .wants("AuthorizedKeysFile .ssh/authorized_keys");
+            self.push(finding);
+        }
+        for file in files {
+            match file.state {
+                State::Missing | State::Usable => {}
+                State::Refused => {
+                    for finding in file.findings.clone() {
+                        self.push(finding);
+                    }
+                }
+                State::Unknown => {
+                    for finding in file.findings.clone() {
+                        let missing = format!("the content of {}: {}", file.path.display(), finding.is);
+                        if self.accepted {
+                            self.case.advise(finding);
+                        } else {
+                            self.doubt(finding, missing);
+                        }
+                    }
+                }
+            }
+        }
+        if all_missing && !self.accepted {
+            for finding in files.first().map_or_else(Vec::new, |file| file.findings.clone()) {
+                self.push(finding);
+            }
+            return;
+        }
+        if self.case.question.keys.is_empty() {
+            self.empty_files(files, lines);
+        }
+    }
+
+    /// Without a key to ask for: files in which sshd finds none.
+    fn empty_files(&mut self, files: &[Opened], lines: &[Vec<(u32, Line)>]) {
+        let any_key = lines.iter().flatten().any(|(_, line)| matches!(line, Line::Key(_)));
+        let mut told = 0;
+        for (file, lines) in files.iter().zip(lines) {
+            for (line, read) in lines {
+                let why = match read {
+                    Line::Junk { why, looks_like: Some(_) } => why.as_str(),
+                    Line::Key(key) if glued(key).is_some() => "another key is glued to its comment",
+                    _ => continue,
+                };
+                told += 1;
+                if told > LINE_FINDINGS {
+                    return;
+                }
+                let mut finding = Finding::blocks(CheckId::KeyLineBroken)
+                    .at(file.shown())
+                    .on_line(*line)
+                    .is(why)
+                    .wants("the key on a line of its own");
+                if any_key {
+                    finding.severity = Severity::Advises;
+                }
+                self.push(finding);
+            }
+        }
+        if any_key {
+            return;
+        }
+        let first = files.iter().find(|file| file.content.is_some());
+        if let Some(file) = first {
+            let size = file.content.as_ref().map_or(0, Vec::len);
+            let finding = Finding::blocks(CheckId::KeyFileEmpty)
+                .at(file.shown())
+                .is(if size == 0 { "empty".to_owned() } else { format!("{size} bytes without a key") })
+                .wants("a line with the key");
+            self.push(finding);
+        }
+    }
+
+    fn judgement(&mut self, judgement: Judgement) {
+        let line_findings = self
+            .case
+            .findings
+            .iter()
+            .filter(|finding| finding.line.is_some() && finding.check >= CheckId::KeyFileEmpty);
+        let room = LINE_FINDINGS.saturating_sub(line_findings.count());
+        for finding in judgement.findings.into_iter().take(room.max(1)) {
+            self.push(finding);
+        }
+        for (finding, missing) in judgement.doubts.into_iter().take(room.max(1)) {
+            if self.accepted {
+                self.push(finding);
+            } else {
+                self.doubt(finding, missing);
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Does sshd start at all (sshd.c, `main`), and does the volume's boot start it?
+
+use super::{Case, hostkey};
+use crate::finding::{CheckId, Finding};
+use crate::sshd::build::Family;
+use crate::sshd::config::ConfigError;
+use crate::view::{FileKind, LookError, TEXT_LIMIT, View, follow, read_following};
+use bstr::ByteSlice;
+use std::path::Path;
+
+const CONFIG: &str = "/etc/ssh/sshd_config";
+
+pub(super) fn check(case: &mut Case<'_>) {
+    program(case);
+    configuration(case);
+    privilege_separation_user(case);
+    hostkey::check(case);
+    privilege_separation_directory(case);
+    helpers(case);
+    service(case);
+}
+
+fn program(case: &mut Case<'_>) {
+    match &case.system.program {
+        Some(program) => {
+            let detail = match &case.build().text {
+                Some(version) => format!("{} {version}", program.display()),
+                None => format!("{}, version unknown", program.display()),
+            };
+            case.traced("the sshd program", detail, true);
+        }
+        None => {
+            case.traced("the sshd program", "none found that can be executed", false);
+            let finding = Finding::blocks(CheckId::SshdMissing)
+                .at("/usr/sbin/sshd")
+                .is("absent")
+                .wants("the package with the SSH server");
+            case.refuse(finding);
+        }
+    }
+}
+
+fn configuration(case: &mut Case<'_>) {
+    let mut broken = false;
+    match follow(case.view, Path::new(CONFIG)) {
+        Ok(_) => {}
+        Err(error @ (LookError::NotFound | LookError::NotDirectory)) => {
+            broken = true;
+            let finding = Finding::blocks(CheckId::ConfigMissing)
+                .at(CONFIG)
+                .is("absent")
+                .wants("the distribution's file")
+                .says(format!("{CONFIG}: {}", errno_words(&error)));
+            case.refuse(finding);
+        }
+        Err(error) => {
+            broken = true;
+            let finding = Finding::blocks(CheckId::ConfigUnreadable)
+                .at(CONFIG)
+                .is(error.to_string())
+                .wants("a regular file")
+                .says(format!("{CONFIG}: {}", errno_words(&error)));
+            case.refuse(finding);
+        }
+    }
+    for error in &case.system.config.errors {
+        // The file that is absent was told above, whether or not the reader of the configuration tells it too.
+        if broken && error.at.file == Path::new(CONFIG) {
+            continue;
+        }
+        broken = true;
+        let finding = config_finding(case.view, error);
+        case.refuse(finding);
+    }
+    case.traced("the configuration", CONFIG, !broken);
+}
+
+fn config_finding(view: &dyn View, error: &ConfigError) -> Finding {
+    let readable = read_following(view, &error.at.file, TEXT_LIMIT).is_ok();
+    let check = if readable { CheckId::ConfigSyntax } else { CheckId::ConfigUnreadable };
+    let mut finding = Finding::blocks(check)
+        .at(&error.at.file)
+        .is(error.text.trim_ascii().to_str_lossy())
+        .wants(if readable { "a line that this sshd takes" } else { "a file that root can read, or none" })
+        .says(&error.says);
+    if error.at.line > 0 {
+        finding = finding.on_line(error.at.line);
+    }
+    finding
+}
+
+fn privilege_separation_user(case: &mut Case<'_>) {
+    let found = case.system.entry(b"sshd").is_some();
+    case.traced("the privilege separation user", "sshd in passwd", found);
+    if found {
+        return;
+    }
+    let finding = Finding::blocks(CheckId::PrivsepUserMissing)
+        .at("/etc/passwd")
+        .is("no user sshd")
+        .wants("the line of the package")
+        .says("Privilege separation user sshd does not exist");
+    match case.system.names.passwd_service() {
+        Some(service) if !case.system.names.passwd_from_file() => {
+            let missing = format!("whether the name service {service} knows the user sshd");
+            let finding = Finding::advises(CheckId::UserDirectoryService)
+                .at("/etc/nsswitch.conf")
+                .is(format!("passwd: {}", case.system.names.passwd.join(" ")))
+                .wants("passwd: files");
+            case.doubt(finding, missing);
+        }
+        _ => case.refuse(finding),
+    }
+}
+
+/// sshd.c, `main`: the directory is root's alone. On Debian it lies under /run, a tmpfs of the running system, so
+/// nothing about it is on the disk; elsewhere the place is not known.
+fn privilege_separation_directory(case: &mut Case<'_>) {
+    if case.build().family != Family::RedHat {
+        return;
+    }
+    // EL9, Amazon Linux 2023 and Fedora moved it with 8.5 and later.
+    let directory = if case.build().at_least(8, 5) { "/usr/share/empty.sshd" } else { "/var/empty/sshd" };
+    let found = follow(case.view, Path::new(directory));
+    let good = match found {
+        Ok(found) if found.stat.is_dir() => {
+            let good = found.stat.uid == 0 && found.stat.mode & 0o022 == 0;
+            if !good {
+                let finding = Finding::blocks(CheckId::PrivsepDirMode)
+                    .at(&found.path)
+                    .is(found.stat.mode_owner())
+                    .wants(format!("{:04o} 0:0", found.stat.mode & !0o022))
+                    .says(format!("{directory} must be owned by root and not group or world-writable."));
+                case.refuse(finding);
+            }
+            good
+        }
+        other => {
+            let is = match other {
+                Ok(found) => found.stat.kind.words().to_owned(),
+                Err(_) => "absent".to_owned(),
+            };
+            let finding = Finding::blocks(CheckId::PrivsepDirMissing)
+                .at(directory)
+                .is(is)
+                .wants("0711 0:0")
+                .says(format!("Missing privilege separation directory: {directory}"));
+            case.refuse(finding);
+            false
+        }
+    };
+    case.traced("the privilege separation directory", directory, good);
+}
+
+/// sshd-session since 9.8, sshd-auth since 10.0: checked at start, on the paths that the distributions build in.
+fn helpers(case: &mut Case<'_>) {
+    let directory = match case.build().family {
+        Family::Debian => "/usr/lib/openssh",
+        Family::RedHat => "/usr/libexec/openssh",
+        Family::Suse | Family::Upstream => return,
+    };
+    if case.system.program.is_none() || case.build().version.is_none() {
+        return;
+    }
+    for (name, since) in [("sshd-session", (9, 8)), ("sshd-auth", (10, 0))] {
+        if !case.build().at_least(since.0, since.1) {
+            continue;
+        }
+        let path = format!("{directory}/{name}");
+        let found = follow(case.view, Path::new(&path));
+        let good = found.as_ref().is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0);
+        case.traced("the programs that sshd starts", &path, good);
+        if !good {
+            let is = found.map_or_else(|_| "absent".to_owned(), |found| found.stat.mode_owner());
+            let finding = Finding::blocks(CheckId::SshdHelperMissing)
+                .at(&path)
+                .is(is)
+                .wants("the file of the package, 0755 0:0")
+                .says(format!("{path} does not exist or is not executable"));
+            case.refuse(finding);
+        }
+    }
+}
+
+/// The unit: not sshd's business, so advice, but the reason why nothing listens after the boot.
+fn service(case: &mut Case<'_>) {
+    let disabled = |is: String, path: &str, wants: &str| {
+        Finding::advises(CheckId::ServiceDisabled).at(path).is(is).wants(wants)
+    };
+    const KEPT: &str = "/etc/ssh/sshd_not_to_be_run";
+    if follow(case.view, Path::new(KEPT)).is_ok() {
+        case.advise(disabled("present".into(), KEPT, "absent"));
+    }
+    let has_systemd = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"]
+        .iter()
+        .any(|path| follow(case.view, Path::new(path)).is_ok());
+    if !has_systemd {
+        return;
+    }
+    let units: &[&str] = match case.build().family {
+        Family::Debian => &["ssh.service", "ssh.socket"],
+        _ => &["sshd.service", "sshd.socket"],
+    };
+    let service_unit = units[0];
+    let override_path = format!("/etc/systemd/system/{service_unit}");
+    if is_masked(case.view, Path::new(&override_path)) {
+        case.advise(disabled("masked".into(), &override_path, "enabled"));
+        return;
+    }
+    if !is_enabled(case.view, units) {
+        let vendor = [
+            format!("/usr/lib/systemd/system/{service_unit}"),
+            format!("/lib/systemd/system/{service_unit}"),
+        ];
+        let Some(unit) = vendor.iter().find(|path| follow(case.view, Path::new(path)).is_ok()) else {
+            return;
+        };
+        case.advise(disabled("disabled".into(), unit, "enabled"));
+    }
+}
+
+/// A link to /dev/null, or an empty file (systemd.unit(5)).
+fn is_masked(view: &dyn View, unit: &Path) -> bool {
+    match view.lstat(unit) {
+        Ok(stat) if stat.kind == FileKind::Symlink => {
+            view.read_link(unit).is_ok_and(|target| target == Path::new("/dev/null"))
+        }
+        Ok(stat) => stat.is_file() && stat.size == 0,
+        Err(_) => false,
+    }
+}
+
+/// A link in a `.wants` or `.requires` directory of a target.
+fn is_enabled(view: &dyn View, units: &[&str]) -> bool {
+    ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"].iter().any(|base| {
+        [
+            "multi-user.target",
+            "default.target",
+            "graphical.target",
+            "sockets.target",
+            "cloud-init.target",
+            "basic.target",
+        ]
+        .iter()
+        .any(|target| {
+            ["wants", "requires"].iter().any(|kind| {
+                units.iter().any(|unit| {
+                    let link = format!("{base}/{target}.{kind}/{unit}");
+                    // Both the link and its directory may be reached through a link (/lib -> usr/lib).
+                    crate::view::walk_no_follow(view, Path::new(&link)).end.is_ok()
+                })
+            })
+        })
+    })
+}
+
+/// strerror(3) for what following a path can end with.
+pub(super) fn errno_words(error: &LookError) -> String {
+    match error {
+        LookError::NotFound => "No such file or directory".into(),
+        LookError::NotDirectory => "Not a directory".into(),
+        LookError::Loop => "Too many levels of symbolic links".into(),
+        LookError::NameTooLong => "File name too long".into(),
+        LookError::Kind(FileKind::Directory) => "Is a directory".into(),
+        LookError::Errno(errno) => {
+            let words = std::io::Error::from_raw_os_error(*errno).to_string();
+            words.split(" (os error").next().unwrap_or_default().to_owned()
+        }
+        other => other.to_string(),
+    }
+}

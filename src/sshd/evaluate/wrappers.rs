@@ -1,0 +1,247 @@
+//! TCP wrappers (hosts_access(5)), which Debian's and EL7's sshd ask before they greet the client.
+
+use super::Case;
+use crate::finding::{CheckId, Finding, Location};
+use crate::sshd::build::Family;
+use crate::view::{TEXT_LIMIT, read_following};
+use bstr::ByteSlice;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// Does a rule apply: yes, no, or not without the client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    Yes,
+    No,
+    Maybe,
+}
+
+pub(super) fn check(case: &mut Case<'_>) {
+    let linked = match case.build().family {
+        Family::Debian => true,
+        Family::RedHat => !case.build().at_least(8, 0),
+        Family::Suse | Family::Upstream => false,
+    };
+    if !linked {
+        return;
+    }
+    let mut doubtful: Option<Location> = None;
+    for (file, allows) in [("/etc/hosts.allow", true), ("/etc/hosts.deny", false)] {
+        let Ok(text) = read_following(case.view, Path::new(file), TEXT_LIMIT) else { continue };
+        for (line, rule) in rules(&text) {
+            let (applies, option) = applies(&rule, case.question.address);
+            let lets_in = match option {
+                Some(Verb::Allow) => true,
+                Some(Verb::Deny) => false,
+                None => allows,
+            };
+            match applies {
+                Match::No => {}
+                Match::Maybe => {
+                    // Two doubtful rules that say the same leave the rest to the next; any doubt is kept.
+                    doubtful.get_or_insert(Location { file: file.into(), line });
+                }
+                Match::Yes if lets_in => {
+                    if let (Some(at), false) = (doubtful, allows) {
+                        doubt(case, &at);
+                    }
+                    case.traced("TCP wrappers", format!("{file}:{line} allows"), true);
+                    return;
+                }
+                Match::Yes => {
+                    if let Some(at) = doubtful {
+                        doubt(case, &at);
+                        return;
+                    }
+                    case.traced("TCP wrappers", format!("{file}:{line} denies"), false);
+                    let finding = Finding::blocks(CheckId::HostsDeny)
+                        .at(file)
+                        .on_line(line)
+                        .is(rule.trim().to_string())
+                        .wants("no rule that applies to sshd, or one in /etc/hosts.allow")
+                        .says("refused connect from");
+                    case.refuse(finding);
+                    return;
+                }
+            }
+        }
+    }
+    if let Some(at) = doubtful.filter(|at| at.file == Path::new("/etc/hosts.deny")) {
+        doubt(case, &at);
+    }
+}
+
+fn doubt(case: &mut Case<'_>, at: &Location) {
+    let finding = Finding::advises(CheckId::HostsDeny)
+        .at(&at.file)
+        .on_line(at.line)
+        .is("hangs on the client's address")
+        .wants("an address to judge by");
+    case.doubt(finding, format!("the client's address ({at})"));
+}
+
+/// The rules with their line numbers, continued lines joined.
+fn rules(text: &[u8]) -> Vec<(u32, String)> {
+    let mut rules = Vec::new();
+    let mut open: Option<(u32, String)> = None;
+    for (line, number) in text.lines().zip(1..) {
+        let line = line.to_str_lossy();
+        let (start, mut whole) = open.take().unwrap_or((number, String::new()));
+        if let Some(continued) = line.strip_suffix('\\') {
+            whole.push_str(continued);
+            open = Some((start, whole));
+            continue;
+        }
+        whole.push_str(&line);
+        if !whole.trim().is_empty() && !whole.starts_with('#') {
+            rules.push((start, whole));
+        }
+    }
+    rules
+}
+
+/// What an option of hosts_options(5) makes of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Allow,
+    Deny,
+}
+
+fn applies(rule: &str, address: Option<IpAddr>) -> (Match, Option<Verb>) {
+    let mut fields = split_fields(rule).into_iter();
+    let daemons = fields.next().unwrap_or_default();
+    let Some(clients) = fields.next() else { return (Match::No, None) };
+    let verb = fields.find_map(|option| match option.trim().to_ascii_lowercase().as_str() {
+        "allow" => Some(Verb::Allow),
+        "deny" => Some(Verb::Deny),
+        option if option.starts_with("twist") => Some(Verb::Deny),
+        _ => None,
+    });
+    let daemon = list(&daemons, |name| {
+        let name = name.split('@').next().unwrap_or_default();
+        if name == "ALL" || name.eq_ignore_ascii_case("sshd") { Match::Yes } else { Match::No }
+    });
+    if daemon == Match::No {
+        return (Match::No, verb);
+    }
+    let client = list(&clients, |name| client(name, address));
+    let both = if daemon == Match::Maybe && client == Match::Yes { Match::Maybe } else { client };
+    (both, verb)
+}
+
+/// Fields stand between colons; those inside brackets (IPv6) and after a backslash do not count.
+fn split_fields(rule: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut inside = false;
+    let mut escaped = false;
+    for letter in rule.chars() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => inside = true,
+            ']' => inside = false,
+            ':' if !inside => {
+                fields.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(field) = fields.last_mut() {
+            field.push(letter);
+        }
+    }
+    fields
+}
+
+/// `a, b EXCEPT c`: a list matches if an item does and none of the exceptions.
+fn list(text: &str, judge: impl Fn(&str) -> Match + Copy) -> Match {
+    let words: Vec<&str> = text.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect();
+    items(&words, judge)
+}
+
+fn items(words: &[&str], judge: impl Fn(&str) -> Match + Copy) -> Match {
+    let (positive, exceptions) = match words.iter().position(|word| word.eq_ignore_ascii_case("EXCEPT")) {
+        Some(at) => (&words[..at], &words[at + 1..]),
+        None => (words, &[][..]),
+    };
+    let any = positive.iter().map(|word| judge(word)).fold(Match::No, |sum, one| match (sum, one) {
+        (Match::Yes, _) | (_, Match::Yes) => Match::Yes,
+        (Match::Maybe, _) | (_, Match::Maybe) => Match::Maybe,
+        (Match::No, Match::No) => Match::No,
+    });
+    if any == Match::No || exceptions.is_empty() {
+        return any;
+    }
+    match items(exceptions, judge) {
+        Match::Yes => Match::No,
+        Match::No => any,
+        Match::Maybe => Match::Maybe,
+    }
+}
+
+fn client(name: &str, address: Option<IpAddr>) -> Match {
+    if name == "ALL" {
+        return Match::Yes;
+    }
+    let Some(address) = address else { return Match::Maybe };
+    let text = address.to_string();
+    let yes = |yes: bool| if yes { Match::Yes } else { Match::No };
+    let bare = name.trim_start_matches('[').split(']').next().unwrap_or_default();
+    match (name.split_once('/'), address) {
+        _ if bare.parse::<IpAddr>().is_ok_and(|one| one == address) => Match::Yes,
+        // "10.1." covers all that begins so.
+        _ if name.ends_with('.') && name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
+            yes(text.starts_with(name))
+        }
+        (Some((net, mask)), IpAddr::V4(four)) => {
+            let mask = match (mask.parse::<std::net::Ipv4Addr>(), mask.parse::<u32>()) {
+                (Ok(mask), _) => Some(u32::from(mask)),
+                (_, Ok(bits @ 0..=32)) => Some(u32::MAX.checked_shl(32 - bits).unwrap_or(0)),
+                _ => None,
+            };
+            match (net.parse::<std::net::Ipv4Addr>(), mask) {
+                (Ok(net), Some(mask)) => yes(u32::from(four) & mask == u32::from(net)),
+                _ => Match::Maybe,
+            }
+        }
+        _ if name.parse::<IpAddr>().is_ok() => Match::No,
+        _ => Match::Maybe,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(rule: &str, address: &str) -> Match {
+        applies(rule, address.parse().ok()).0
+    }
+
+    #[test]
+    fn rules_are_matched_as_hosts_access_says() {
+        assert_eq!(on("ALL: ALL", ""), Match::Yes);
+        assert_eq!(on("sshd : ALL", ""), Match::Yes);
+        assert_eq!(on("in.telnetd: ALL", ""), Match::No);
+        assert_eq!(on("ALL EXCEPT sshd: ALL", ""), Match::No);
+        assert_eq!(on("sshd: 10.0.0.0/255.0.0.0", "10.2.3.4"), Match::Yes);
+        assert_eq!(on("sshd: 10.0.0.0/8", "11.2.3.4"), Match::No);
+        assert_eq!(on("sshd: 192.168.", "192.168.7.7"), Match::Yes);
+        assert_eq!(on("sshd: [::1]", "::1"), Match::Yes);
+        assert_eq!(on("sshd: .example.com", "10.0.0.1"), Match::Maybe);
+        assert_eq!(on("sshd: 10.0.0.1", ""), Match::Maybe);
+    }
+
+    #[test]
+    fn an_option_turns_a_rule_round() {
+        assert_eq!(applies("sshd: ALL: deny", None), (Match::Yes, Some(Verb::Deny)));
+        assert_eq!(applies("sshd: ALL: ALLOW", None), (Match::Yes, Some(Verb::Allow)));
+    }
+
+    #[test]
+    fn continued_lines_are_one_rule() {
+        assert_eq!(
+            rules(b"# x\nsshd: \\\n ALL\n\nALL: ALL\n"),
+            [(2, "sshd:  ALL".into()), (5, "ALL: ALL".into())]
+        );
+    }
+}

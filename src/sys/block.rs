@@ -1,0 +1,280 @@
+//! Ioctls of block and loop devices, and two of btrfs (`linux/fs.h`, `linux/loop.h`, `linux/btrfs.h`).
+
+#![expect(unsafe_code, reason = "ioctls that no crate wraps")]
+
+use nix::errno::Errno;
+use nix::libc::c_int;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// `struct loop_info64`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+/// `struct btrfs_ioctl_ino_lookup_args`.
+#[repr(C)]
+struct InoLookup {
+    tree: u64,
+    object: u64,
+    name: [u8; 4080],
+}
+
+/// `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+struct VolArgs {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<LoopConfig>() == 304);
+const _: () = assert!(size_of::<InoLookup>() == 4096 && size_of::<VolArgs>() == 4096);
+
+mod raw {
+    use super::{InoLookup, LoopConfig, LoopInfo, VolArgs, c_int};
+    nix::ioctl_none_bad!(loop_ctl_get_free, 0x4c82);
+    nix::ioctl_write_int_bad!(loop_set_fd, 0x4c00);
+    nix::ioctl_none_bad!(loop_clr_fd, 0x4c01);
+    nix::ioctl_write_ptr_bad!(loop_set_status64, 0x4c04, LoopInfo);
+    nix::ioctl_read_bad!(loop_get_status64, 0x4c05, LoopInfo);
+    nix::ioctl_write_int_bad!(loop_set_block_size, 0x4c09);
+    nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, LoopConfig);
+    nix::ioctl_write_ptr_bad!(blkroset, nix::request_code_none!(0x12, 93), c_int);
+    nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), c_int);
+    nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), c_int);
+    nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
+    nix::ioctl_write_int_bad!(ficlone, nix::request_code_write!(0x94, 9, size_of::<c_int>()));
+    nix::ioctl_readwrite!(btrfs_ino_lookup, 0x94, 18, InoLookup);
+    nix::ioctl_write_ptr!(btrfs_forget_dev, 0x94, 5, VolArgs);
+}
+
+/// How a loop device is to be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopSetup {
+    /// First byte of the backing file.
+    pub offset: u64,
+    /// Bytes from there.
+    pub size: u64,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// Logical block size; 0 for the kernel's choice.
+    pub block_size: u32,
+}
+
+impl LoopSetup {
+    fn info(&self) -> LoopInfo {
+        let mut info = empty_info();
+        info.offset = self.offset;
+        info.size_limit = self.size;
+        info.flags = LO_FLAGS_AUTOCLEAR | if self.read_only { LO_FLAGS_READ_ONLY } else { 0 };
+        let name = b"volrescue";
+        info.file_name[..name.len()].copy_from_slice(name);
+        info
+    }
+}
+
+/// What a bound loop device is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopStatus {
+    /// `st_dev` of the backing file.
+    pub device: u64,
+    /// `st_ino` of the backing file.
+    pub inode: u64,
+    /// `st_rdev` of the backing file, if it is a device.
+    pub rdevice: u64,
+}
+
+fn empty_info() -> LoopInfo {
+    LoopInfo {
+        device: 0,
+        inode: 0,
+        rdevice: 0,
+        offset: 0,
+        size_limit: 0,
+        number: 0,
+        encrypt_type: 0,
+        encrypt_key_size: 0,
+        flags: 0,
+        file_name: [0; 64],
+        crypt_name: [0; 64],
+        encrypt_key: [0; 32],
+        init: [0; 2],
+    }
+}
+
+/// The number of a loop device that is free now; another process may take it before it is bound.
+///
+/// # Errors
+/// The kernel's.
+pub fn loop_get_free(control: impl AsFd) -> nix::Result<u32> {
+    // SAFETY: LOOP_CTL_GET_FREE takes no argument and touches no memory of this process.
+    let number = unsafe { raw::loop_ctl_get_free(control.as_fd().as_raw_fd()) }?;
+    u32::try_from(number).map_err(|_| Errno::ERANGE)
+}
+
+/// Binds the loop device to `backing` in one step, to be freed with its last user (Linux 5.8).
+///
+/// # Errors
+/// EBUSY: someone else was faster. EINVAL: this kernel does not have the call.
+pub fn loop_configure(device: impl AsFd, backing: impl AsFd, setup: &LoopSetup) -> nix::Result<()> {
+    let fd = u32::try_from(backing.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    let config = LoopConfig { fd, block_size: setup.block_size, info: setup.info(), reserved: [0; 8] };
+    // SAFETY: the argument is a live `struct loop_config` of the size that the kernel copies in (asserted above); the
+    // kernel takes its own reference of the backing file and keeps no pointer.
+    unsafe { raw::loop_configure(device.as_fd().as_raw_fd(), &raw const config) }?;
+    Ok(())
+}
+
+/// Binds the loop device in the steps of older kernels. A process killed between the first and the second leaves the
+/// device bound.
+///
+/// # Errors
+/// EBUSY: someone else was faster. After any other error the device has been unbound again.
+pub fn loop_configure_by_steps(device: impl AsFd, backing: impl AsFd, setup: &LoopSetup) -> nix::Result<()> {
+    let (device, backing) = (device.as_fd(), backing.as_fd());
+    // SAFETY: LOOP_SET_FD takes a descriptor number, which `backing` keeps open during the call.
+    unsafe { raw::loop_set_fd(device.as_raw_fd(), backing.as_raw_fd()) }?;
+    let info = setup.info();
+    // SAFETY: the argument is a live `struct loop_info64` of the size that the kernel copies in (asserted above).
+    let mut done = unsafe { raw::loop_set_status64(device.as_raw_fd(), &raw const info) };
+    if done.is_ok() && setup.block_size != 0 {
+        let size = c_int::try_from(setup.block_size).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: LOOP_SET_BLOCK_SIZE takes a number.
+        done = unsafe { raw::loop_set_block_size(device.as_raw_fd(), size) };
+    }
+    if done.is_err() {
+        let _ = loop_clear(device);
+    }
+    done.map(drop)
+}
+
+/// Unbinds the loop device, now or when its last user closes it.
+///
+/// # Errors
+/// ENXIO: it is not bound.
+pub fn loop_clear(device: impl AsFd) -> nix::Result<()> {
+    // SAFETY: LOOP_CLR_FD takes no argument and touches no memory of this process.
+    unsafe { raw::loop_clr_fd(device.as_fd().as_raw_fd()) }?;
+    Ok(())
+}
+
+/// What the loop device is bound to.
+///
+/// # Errors
+/// ENXIO: it is not bound.
+pub fn loop_status(device: impl AsFd) -> nix::Result<LoopStatus> {
+    let mut info = empty_info();
+    // SAFETY: the argument is a live, writable `struct loop_info64` of the size that the kernel copies out (asserted
+    // above), and any bytes are valid for its fields.
+    unsafe { raw::loop_get_status64(device.as_fd().as_raw_fd(), &raw mut info) }?;
+    Ok(LoopStatus { device: info.device, inode: info.inode, rdevice: info.rdevice })
+}
+
+/// Whether the block device refuses writes.
+///
+/// # Errors
+/// ENOTTY: it is no block device.
+pub fn is_read_only(device: impl AsFd) -> nix::Result<bool> {
+    let mut value: c_int = 0;
+    // SAFETY: the argument is a live, writable int, which is what BLKROGET writes.
+    unsafe { raw::blkroget(device.as_fd().as_raw_fd(), &raw mut value) }?;
+    Ok(value != 0)
+}
+
+/// Makes the block device refuse writes, or take them again.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_read_only(device: impl AsFd, read_only: bool) -> nix::Result<()> {
+    let value = c_int::from(read_only);
+    // SAFETY: the argument is a live int, which is what BLKROSET reads.
+    unsafe { raw::blkroset(device.as_fd().as_raw_fd(), &raw const value) }?;
+    Ok(())
+}
+
+/// Size of the block device in bytes.
+///
+/// # Errors
+/// ENOTTY: it is no block device.
+pub fn size(device: impl AsFd) -> nix::Result<u64> {
+    let mut value = 0_u64;
+    // SAFETY: the argument is a live, writable u64, which is what BLKGETSIZE64 writes.
+    unsafe { raw::blkgetsize64(device.as_fd().as_raw_fd(), &raw mut value) }?;
+    Ok(value)
+}
+
+/// Logical sector size of the block device in bytes.
+///
+/// # Errors
+/// ENOTTY: it is no block device.
+pub fn sector_size(device: impl AsFd) -> nix::Result<u32> {
+    let mut value: c_int = 0;
+    // SAFETY: the argument is a live, writable int, which is what BLKSSZGET writes.
+    unsafe { raw::blksszget(device.as_fd().as_raw_fd(), &raw mut value) }?;
+    u32::try_from(value).map_err(|_| Errno::ERANGE)
+}
+
+/// Makes the whole of `copy` share the blocks of `original`, copied when either is written.
+///
+/// # Errors
+/// EOPNOTSUPP, EXDEV, EINVAL: the filesystem can't, or they are on two.
+pub fn clone_file(copy: impl AsFd, original: impl AsFd) -> nix::Result<()> {
+    // SAFETY: FICLONE takes a descriptor number, which `original` keeps open during the call.
+    unsafe { raw::ficlone(copy.as_fd().as_raw_fd(), original.as_fd().as_raw_fd()) }?;
+    Ok(())
+}
+
+/// The id of the btrfs subvolume that the inode lies in.
+///
+/// # Errors
+/// ENOTTY: it is not on btrfs.
+pub fn btrfs_subvolume_id(inode: impl AsFd) -> nix::Result<u64> {
+    /// `BTRFS_FIRST_FREE_OBJECTID`: the root directory of every subvolume.
+    const FIRST_OBJECT: u64 = 256;
+    let mut lookup = InoLookup { tree: 0, object: FIRST_OBJECT, name: [0; 4080] };
+    // SAFETY: the argument is a live, writable `struct btrfs_ioctl_ino_lookup_args` of the size that the kernel copies
+    // in and out (asserted above), and any bytes are valid for its fields.
+    unsafe { raw::btrfs_ino_lookup(inode.as_fd().as_raw_fd(), &raw mut lookup) }?;
+    Ok(lookup.tree)
+}
+
+/// Makes the kernel forget that it has seen a btrfs on `device`, given as the path it was mounted by.
+///
+/// # Errors
+/// ENOENT: it has forgotten already. EBUSY: it is mounted.
+pub fn btrfs_forget(control: impl AsFd, device: &str) -> nix::Result<()> {
+    let mut args = VolArgs { fd: 0, name: [0; 4088] };
+    let name =
+        args.name.get_mut(..device.len()).filter(|_| device.len() < 4087).ok_or(Errno::ENAMETOOLONG)?;
+    name.copy_from_slice(device.as_bytes());
+    // SAFETY: the argument is a live `struct btrfs_ioctl_vol_args` of the size that the kernel copies in (asserted
+    // above), and its name ends with a NUL, because it is shorter than the field.
+    unsafe { raw::btrfs_forget_dev(control.as_fd().as_raw_fd(), &raw const args) }?;
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! What cannot be worked with: one clear paragraph, the documented exit status, JSON that says the same, and an untouched volume.
+
+use crate::kit::program::{PROGRAM, Run, volrescue};
+use crate::kit::volume::{Filesystem, Image, Table};
+use crate::kit::{Scratch, USER, public_key, script};
+use crate::{Case, Needs};
+use anyhow::{Context as _, Result, ensure};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+pub(crate) fn cases() -> Vec<Case> {
+    // Files that hold no root: a shell recipe that makes $F, the words that the message must have one of.
+    let targets: &[(&str, &str, &[&str])] = &[
+        ("empty-file", ": >$F", &["empty"]),
+        ("text-file", "seq 10000 >$F", &["no filesystem", "not ", "nothing"]),
+        ("zeros", "truncate -s 64M $F", &["no filesystem", "not ", "nothing"]),
+        (
+            "truncated-image",
+            "truncate -s 64M $F; mkfs.ext4 -q $F; truncate -s 20M $F",
+            &["truncated", "shorter", "smaller", "beyond"],
+        ),
+        (
+            "truncated-disk",
+            "truncate -s 64M $F; echo 'label: gpt\nstart=1MiB, size=60MiB' | sfdisk -q $F; truncate -s 20M $F",
+            &["truncated", "shorter", "smaller", "beyond", "end"],
+        ),
+        (
+            "luks",
+            "truncate -s 64M $F; printf 'LUKS\\272\\276\\000\\002' | dd of=$F conv=notrunc status=none",
+            &["LUKS"],
+        ),
+        ("swap", "truncate -s 64M $F; mkswap -q $F", &["swap"]),
+        (
+            "lvm",
+            "truncate -s 64M $F; printf 'LABELONE' | dd of=$F conv=notrunc bs=1 seek=512 status=none; printf 'LVM2 001' | dd of=$F conv=notrunc bs=1 seek=536 status=none",
+            &["LVM"],
+        ),
+        (
+            "ntfs",
+            "truncate -s 64M $F; printf '\\353R\\220NTFS    ' | dd of=$F conv=notrunc status=none; printf 'U\\252' | dd of=$F conv=notrunc bs=1 seek=510 status=none",
+            &["NTFS"],
+        ),
+        ("vfat", "truncate -s 64M $F; mkfs.vfat $F >/dev/null", &["FAT", "fat"]),
+        ("no-root", "truncate -s 64M $F; mkfs.ext4 -q $F", &["no root", "passwd"]),
+        (
+            "feature-that-no-kernel-has",
+            "truncate -s 64M $F; mkfs.ext4 -q -O ^metadata_csum $F; debugfs -w -R 'set_super_value feature_incompat 0x2c7' $F 2>/dev/null",
+            &["compression"],
+        ),
+        (
+            "corrupt-superblock",
+            "truncate -s 64M $F; mkfs.ext4 -q $F; dd if=/dev/urandom of=$F bs=1k seek=1 count=1 conv=notrunc status=none",
+            &["no filesystem", "not ", "nothing", "superblock"],
+        ),
+        (
+            "both-partition-tables-corrupt",
+            "truncate -s 64M $F; echo 'label: gpt\nstart=1MiB, size=60MiB' | sfdisk -q $F; dd if=/dev/zero of=$F bs=512 seek=1 count=1 conv=notrunc status=none; dd if=/dev/zero of=$F bs=512 seek=131071 count=1 conv=notrunc status=none",
+            &["GPT", "partition table"],
+        ),
+    ];
+    let mut cases: Vec<_> = targets
+        .iter()
+        .map(|&(name, recipe, words)| {
+            Case::new(format!("bad-input::{name}"), Needs::Loop, move || no_root_in(recipe, words))
+        })
+        .collect();
+    type Trial = (&'static str, Needs, fn() -> Result<()>);
+    let others: &[Trial] = &[
+        ("missing-target", Needs::Root, missing_target),
+        ("directory-that-is-no-root", Needs::Root, directory_that_is_no_root),
+        ("running-system-without-live", Needs::Root, running_system),
+        ("corrupt-gpt-with-good-backup", Needs::Loop, backup_table),
+        ("several-roots", Needs::Loop, several_roots),
+        ("user-unknown", Needs::Loop, user_unknown),
+        ("bad-keys", Needs::Loop, bad_keys),
+        ("no-terminal-and-no-yes", Needs::Loop, no_terminal),
+        ("classes-that-come-later", Needs::Loop, classes_that_come_later),
+        ("state-directory-not-writable", Needs::Loop, state_directory),
+        ("not-root", Needs::Loop, not_root),
+        ("in-use", Needs::Loop, in_use),
+        ("read-only-device", Needs::Loop, read_only_device),
+        ("volume-full", Needs::Loop, volume_full),
+    ];
+    cases
+        .extend(others.iter().map(|&(name, needs, run)| Case::new(format!("bad-input::{name}"), needs, run)));
+    cases
+}
+
+/// The message for people is one short paragraph, and JSON says the same.
+fn told(arguments: &[&OsStr], codes: &[i32], words: &[&str]) -> Result<Run> {
+    let plain = volrescue(arguments)?.expect(codes)?;
+    ensure!(!plain.stderr.trim().is_empty(), "nothing on standard error\n{}", plain.transcript());
+    ensure!(plain.stderr.trim().lines().count() <= 8, "more than a paragraph\n{}", plain.transcript());
+    let says = |text: &str| words.is_empty() || words.iter().any(|word| text.contains(word));
+    ensure!(says(&plain.stderr), "none of {words:?} is said\n{}", plain.transcript());
+    let with_json: Vec<&OsStr> = arguments.iter().copied().chain(["--json".as_ref()]).collect();
+    let run = volrescue(&with_json)?.expect(codes)?;
+    let error = &run.json()?.value["error"];
+    ensure!(error["code"] == run.code, "error.code\n{}", run.transcript());
+    let message = error["message"].as_str().context("error.message")?;
+    ensure!(
+        says(message) || says(error["hint"].as_str().unwrap_or("")),
+        "none of {words:?} in error\n{}",
+        run.transcript()
+    );
+    Ok(run)
+}
+
+fn no_root_in(recipe: &str, words: &[&str]) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = scratch.join("disk.img");
+    script(recipe, &[("F", &file)])?;
+    let before = fs::read(&file)?;
+    told(&["diagnose".as_ref(), file.as_os_str()], &[3], words)?;
+    let state = scratch.join("state");
+    told(
+        &["repair".as_ref(), "--yes".as_ref(), "--state-dir".as_ref(), state.as_os_str(), file.as_os_str()],
+        &[3],
+        words,
+    )?;
+    ensure!(fs::read(&file)? == before, "the file was written");
+    Ok(())
+}
+
+fn missing_target() -> Result<()> {
+    told(&["diagnose".as_ref(), "/nonexistent/disk.img".as_ref()], &[3], &["/nonexistent/disk.img"]).map(drop)
+}
+
+fn directory_that_is_no_root() -> Result<()> {
+    let scratch = Scratch::new()?;
+    told(&["diagnose".as_ref(), scratch.path().as_os_str()], &[3], &["passwd", "root"]).map(drop)
+}
+
+fn running_system() -> Result<()> {
+    told(&["diagnose".as_ref(), "/".as_ref()], &[4], &["--live"])?;
+    let scratch = Scratch::new()?;
+    let same = scratch.join("same");
+    fs::create_dir(&same)?;
+    let output = script(
+        "mount --bind / \"$SAME\"; status=0; \"$PROGRAM\" repair --yes --state-dir \"$SAME/../state\" \"$SAME\" 2>&1 || status=$?; echo \"[$status]\"",
+        &[("SAME", &same), ("PROGRAM", Path::new(PROGRAM))],
+    )?;
+    ensure!(output.trim_end().ends_with("[4]"), "a bind mount of / is / all the same\n{output}");
+    Ok(())
+}
+
+fn backup_table() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    script(
+        "dd if=/dev/zero of=\"$F\" bs=512 seek=1 count=33 conv=notrunc status=none",
+        &[("F", &image.path)],
+    )?;
+    let run = volrescue(&["diagnose".as_ref(), "--user".as_ref(), USER.as_ref(), image.path.as_os_str()])?
+        .expect(&[0])?;
+    let text = format!("{}{}", run.stdout, run.stderr);
+    ensure!(text.contains("backup"), "does not say that it took the backup table\n{}", run.transcript());
+    Ok(())
+}
+
+fn several_roots() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::None)?;
+    let disk = image.scratch.join("two.img");
+    script(
+        "truncate -s 208M \"$DISK\"
+         printf 'label: gpt\\nstart=4MiB, size=96MiB\\nstart=104MiB, size=96MiB\\n' | sfdisk -q \"$DISK\"
+         dd if=\"$ROOT\" of=\"$DISK\" bs=1M seek=4 conv=notrunc,sparse status=none
+         dd if=\"$ROOT\" of=\"$DISK\" bs=1M seek=104 conv=notrunc,sparse status=none",
+        &[("DISK", &disk), ("ROOT", &image.path)],
+    )?;
+    told(&["diagnose".as_ref(), disk.as_os_str()], &[3], &["--partition"])?;
+    for number in [1, 2] {
+        let words = number.to_string();
+        let arguments = [
+            "diagnose".as_ref(),
+            "--json".as_ref(),
+            "--partition".as_ref(),
+            words.as_ref(),
+            disk.as_os_str(),
+        ];
+        let run = volrescue(&arguments)?.expect(&[0])?;
+        ensure!(run.json()?.value["root"]["partition"] == number, "partition\n{}", run.transcript());
+    }
+    Ok(())
+}
+
+fn user_unknown() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let before = image.manifest()?;
+    let run = volrescue(&[
+        "diagnose".as_ref(),
+        "--json".as_ref(),
+        "--user".as_ref(),
+        "ec2-user".as_ref(),
+        "--key".as_ref(),
+        public_key()?.as_os_str(),
+        image.path.as_os_str(),
+    ])?
+    .expect(&[1])?;
+    let document = run.json()?;
+    ensure!(document.checks("blocks").contains("user-missing"), "user-missing\n{}", run.transcript());
+    ensure!(
+        document.value["accepted_for"].as_array().is_some_and(|users| users.iter().any(|user| user == USER)),
+        "accepted_for does not name {USER}\n{}",
+        run.transcript()
+    );
+    let state = image.scratch.join("state");
+    let arguments: [&OsStr; 7] = [
+        "repair".as_ref(),
+        "--yes".as_ref(),
+        "--user".as_ref(),
+        "ec2-user".as_ref(),
+        "--state-dir".as_ref(),
+        state.as_os_str(),
+        image.path.as_os_str(),
+    ];
+    let run = volrescue(&arguments)?.expect(&[1])?;
+    let text = format!("{}{}", run.stdout, run.stderr);
+    ensure!(text.contains("--create-user"), "--create-user is not named\n{}", run.transcript());
+    let after = image.manifest()?;
+    ensure!(before == after, "changed: {:#?}", before.changes(&after));
+    Ok(())
+}
+
+fn bad_keys() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let before = image.digest()?;
+    script(
+        "cd \"$S\"
+         ssh-keygen -q -t rsa -b 2048 -m PEM -N secret -f encrypted; rm encrypted.pub
+         echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3yqk3c' >malformed
+         echo 'no key at all' >words
+         : >empty
+         head -c 4096 /dev/urandom >binary
+         { cat \"$K\" | cut -c 1-40; } >cut",
+        &[("S", image.scratch.path()), ("K", &public_key()?)],
+    )?;
+    for name in ["encrypted", "malformed", "words", "empty", "binary", "cut", "missing"] {
+        let key = image.scratch.join(name);
+        for command in [&["diagnose"][..], &["repair", "--yes"]] {
+            let state = image.scratch.join("state");
+            let mut arguments: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
+            if command.len() > 1 {
+                arguments.extend([OsStr::new("--state-dir"), state.as_os_str()]);
+            }
+            arguments.extend([OsStr::new("--key"), key.as_os_str(), image.path.as_os_str()]);
+            let run = told(&arguments, &[2], &[name])?;
+            ensure!(!run.stdout.contains("PRIVATE"), "a private key is printed");
+        }
+    }
+    ensure!(image.digest()? == before, "the image was written");
+    Ok(())
+}
+
+fn no_terminal() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    image.change("chmod 777 $H")?;
+    let before = image.digest()?;
+    let state = image.scratch.join("state");
+    told(
+        &["repair".as_ref(), "--state-dir".as_ref(), state.as_os_str(), image.path.as_os_str()],
+        &[2],
+        &["--yes"],
+    )?;
+    ensure!(image.digest()? == before, "the image was written");
+    Ok(())
+}
+
+fn classes_that_come_later() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let before = image.digest()?;
+    let path = image.path.as_os_str();
+    let options: &[&[&str]] = &[
+        &["repair", "--yes", "--fix", "sshd-config"],
+        &["repair", "--yes", "--fix", "account"],
+        &["repair", "--yes", "--fix", "service"],
+        &["repair", "--yes", "--fix", "system"],
+        &["repair", "--yes", "--prove"],
+        &["repair", "--yes", "--fsck"],
+        &["diagnose", "--with", "/dev/null"],
+    ];
+    for words in options {
+        let arguments: Vec<&OsStr> = words.iter().map(OsStr::new).chain([path]).collect();
+        told(&arguments, &[2], &["not yet"])?;
+    }
+    ensure!(image.digest()? == before, "the image was written");
+    Ok(())
+}
+
+fn state_directory() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    image.change("chmod 777 $H")?;
+    let before = image.manifest()?;
+    for place in ["/proc/volrescue", "/dev/null/state"] {
+        let arguments = [
+            "repair".as_ref(),
+            "--yes".as_ref(),
+            "--state-dir".as_ref(),
+            place.as_ref(),
+            image.path.as_os_str(),
+        ];
+        told(&arguments, &[2, 3, 4, 5], &[place])?;
+    }
+    let after = image.manifest()?;
+    ensure!(before == after, "changed without a journal: {:#?}", before.changes(&after));
+    image.check()
+}
+
+fn not_root() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let before = image.digest()?;
+    // Where nobody can reach them: the program and the image, in a directory of their own.
+    let place = std::env::temp_dir().join(format!("volrescue-nobody-{}", std::process::id()));
+    fs::create_dir_all(&place)?;
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
+    let program = place.join("volrescue");
+    fs::copy(PROGRAM, &program)?;
+    let disk = place.join("disk.img");
+    fs::copy(&image.path, &disk)?;
+    fs::set_permissions(&disk, fs::Permissions::from_mode(0o666))?;
+    let outcome = (|| {
+        for command in ["diagnose", "repair"] {
+            let output = Command::new("setpriv")
+                .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+                .arg(&program)
+                .args([command, "--json"])
+                .args((command == "repair").then_some("--yes"))
+                .arg(&disk)
+                .output()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.status.code().is_some_and(|code| (2..=4).contains(&code)),
+                "{}\n{text}",
+                output.status
+            );
+            ensure!(text.contains("root"), "does not say that it needs root\n{text}");
+            let document: serde_json::Value = serde_json::from_slice(&output.stdout).context(text)?;
+            ensure!(document["error"]["code"] == output.status.code().unwrap_or(-1), "error.code");
+        }
+        let digest = script("sha256sum <\"$F\"", &[("F", &disk)])?;
+        ensure!(digest == before, "the image was written");
+        Ok(())
+    })();
+    fs::remove_dir_all(&place)?;
+    outcome
+}
+
+fn in_use() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::None)?;
+    let mountpoint = image.scratch.join("mounted-here");
+    fs::create_dir(&mountpoint)?;
+    // By the file and by the loop device on it.
+    let output = script(
+        "device=$(losetup --find --show \"$DISK\"); trap 'losetup --detach $device' EXIT
+         mount -o ro $device \"$M\"
+         for target in \"$DISK\" $device; do
+             status=0; \"$PROGRAM\" repair --yes --state-dir \"$M-state\" $target 2>&1 || status=$?; echo \"[$status]\"
+         done
+         umount \"$M\"",
+        &[("DISK", &image.path), ("M", &mountpoint), ("PROGRAM", Path::new(PROGRAM))],
+    )?;
+    ensure!(output.matches("[4]").count() == 2, "a mounted volume was not refused\n{output}");
+    ensure!(
+        output.contains("mounted-here") || output.contains("/dev/loop"),
+        "the holder is not named\n{output}"
+    );
+    Ok(())
+}
+
+fn read_only_device() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    image.change("chmod 777 $H")?;
+    let before = image.digest()?;
+    let output = script(
+        "device=$(losetup --find --show --read-only \"$DISK\"); trap 'losetup --detach $device' EXIT
+         status=0; \"$PROGRAM\" diagnose --user admin $device 2>&1 || status=$?; echo \"[diagnose $status]\"
+         status=0; \"$PROGRAM\" repair --yes --user admin --state-dir \"$DISK-state\" $device 2>&1 || status=$?; echo \"[repair $status]\"",
+        &[("DISK", &image.path), ("PROGRAM", Path::new(PROGRAM))],
+    )?;
+    ensure!(output.contains("[diagnose 1]"), "a read-only device can be diagnosed\n{output}");
+    ensure!(["[repair 3]", "[repair 4]", "[repair 5]"].iter().any(|end| output.contains(end)), "{output}");
+    ensure!(output.contains("read-only"), "does not say that it is read-only\n{output}");
+    ensure!(image.digest()? == before, "the image was written");
+    Ok(())
+}
+
+fn volume_full() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    // Every block: the file grows until nothing is left, then the directory blocks too.
+    image.change("rm $A; dd if=/dev/zero of=$R/var/full bs=1M 2>/dev/null || true; dd if=/dev/zero of=$R/var/full2 bs=1k 2>/dev/null || true; sync")?;
+    let before = image.manifest()?;
+    let state = image.scratch.join("state");
+    let run = volrescue(&[
+        "repair".as_ref(),
+        "--yes".as_ref(),
+        "--json".as_ref(),
+        "--user".as_ref(),
+        USER.as_ref(),
+        "--key".as_ref(),
+        public_key()?.as_os_str(),
+        "--state-dir".as_ref(),
+        state.as_os_str(),
+        image.path.as_os_str(),
+    ])?
+    .expect(&[5])?;
+    let document = run.json()?;
+    ensure!(document.value["error"]["code"] == 5, "error.code\n{}", run.transcript());
+    let after = image.manifest()?;
+    let named: Vec<_> = document.actions("changed").into_iter().map(|(_, path)| path).collect();
+    let unnamed: Vec<_> = before.changes(&after).into_keys().filter(|path| !named.contains(path)).collect();
+    ensure!(unnamed.is_empty(), "half-written: {unnamed:?}\n{}", run.transcript());
+    ensure!(image.loops()?.is_empty(), "a loop device is left");
+    image.check()
+}

@@ -1,0 +1,382 @@
+//! Volumes to break: disk images with real filesystems, and plain directories, each a copy of the slim Debian tree.
+
+use super::judge::{Login, login};
+use super::manifest::{Manifest, READ};
+use super::{Scratch, script, trees};
+use anyhow::{Context as _, Result};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A filesystem to put the root on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filesystem {
+    Ext4,
+    Xfs,
+    Btrfs,
+    /// btrfs whose root is this subvolume.
+    BtrfsIn(&'static str),
+}
+
+impl Filesystem {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Ext4 => "ext4".into(),
+            Self::Xfs => "xfs".into(),
+            Self::Btrfs => "btrfs".into(),
+            Self::BtrfsIn(subvolume) => format!("btrfs-{}", subvolume.replace('/', "-")),
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs | Self::BtrfsIn(_) => "btrfs",
+        }
+    }
+}
+
+/// What the filesystem lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// The image is the filesystem.
+    None,
+    Gpt,
+    /// GPT with sectors of 4096 bytes.
+    Gpt4096,
+    Mbr,
+    /// The root is a logical partition.
+    MbrExtended,
+}
+
+impl Table {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gpt => "gpt",
+            Self::Gpt4096 => "gpt4096",
+            Self::Mbr => "mbr",
+            Self::MbrExtended => "extended",
+        }
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Sets the variables that recipes are written with; `$ROOT` is the volume.
+const VARIABLES: &str = r#"
+R=$ROOT U=admin H=$R/home/admin A=$R/home/admin/.ssh/authorized_keys C=$R/etc/ssh/sshd_config I=1000 G=1000
+export R U H A C I G
+"#;
+
+/// Recipes for root as the login are written with the same variables.
+fn with_variables(recipe: &str) -> String {
+    format!("{VARIABLES}\n{recipe}\n")
+}
+
+/// A disk image of this trial's own.
+pub(crate) struct Image {
+    pub(crate) scratch: Scratch,
+    pub(crate) path: PathBuf,
+    filesystem: Filesystem,
+    offset: u64,
+    size: u64,
+}
+
+impl Image {
+    /// A healthy root on `filesystem` in `table`, with identifiers of its own.
+    pub(crate) fn healthy(filesystem: Filesystem, table: Table) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let pristine = pristine(filesystem)?;
+        let size = fs::metadata(&pristine)?.len();
+        let offset = if table == Table::None { 0 } else { 4 * MIB };
+        let path = scratch.join("disk.img");
+        let image = Self { path, scratch, filesystem, offset, size };
+        let layout = match table {
+            Table::None => "",
+            Table::Gpt | Table::Gpt4096 => {
+                "label: gpt\nstart=1MiB, size=1MiB, type=21686148-6449-6E6F-744E-656564454649\nstart=4MiB, size=ROOT\n"
+            }
+            Table::Mbr => "label: dos\nstart=1MiB, size=1MiB, type=82\nstart=4MiB, size=ROOT, type=83\n",
+            Table::MbrExtended => {
+                "label: dos\nstart=1MiB, size=1MiB, type=82\nstart=2MiB, type=5\nstart=4MiB, size=ROOT, type=83\n"
+            }
+        };
+        let layout = layout.replace("ROOT", &format!("{}MiB", size / MIB));
+        // The logical partition follows the extended one in the script, and sfdisk numbers it 5 only if told.
+        let layout = if table == Table::MbrExtended { numbered(&layout) } else { layout };
+        let sectors = if table == Table::Gpt4096 { "4096" } else { "512" };
+        script(
+            r#"
+            if [ -z "$LAYOUT" ]; then
+                cp --sparse=always "$PRISTINE" "$DISK"
+                [ "$KIND" != btrfs ] || btrfstune -f -u "$DISK" >/dev/null
+                exit
+            fi
+            truncate -s "$TOTAL" "$DISK"
+            # A loop device, because only that can have other sectors.
+            device=$(losetup --find --show --sector-size "$SECTORS" "$DISK")
+            trap 'losetup --detach "$device"' EXIT
+            printf '%s' "$LAYOUT" | sfdisk --quiet --no-reread --no-tell-kernel "$device" >/dev/null
+            copy=$PRISTINE
+            if [ "$KIND" = btrfs ]; then
+                copy=$DISK.fs
+                cp --sparse=always "$PRISTINE" "$copy"
+                btrfstune -f -u "$copy" >/dev/null
+            fi
+            dd if="$copy" of="$DISK" bs=1M seek="$SEEK" conv=notrunc,sparse status=none
+            [ "$copy" = "$PRISTINE" ] || rm "$copy"
+            "#,
+            &[
+                ("DISK", &image.path),
+                ("PRISTINE", &pristine),
+                ("KIND", Path::new(filesystem.kind())),
+                ("LAYOUT", Path::new(&layout)),
+                ("SECTORS", Path::new(sectors)),
+                ("TOTAL", Path::new(&(offset + size + 2 * MIB).to_string())),
+                ("SEEK", Path::new(&(offset / MIB).to_string())),
+            ],
+        )?;
+        Ok(image)
+    }
+
+    /// Where the root lies, for mount(8).
+    fn options(&self) -> String {
+        let subvolume = match self.filesystem {
+            Filesystem::BtrfsIn(subvolume) => format!(",subvol={subvolume}"),
+            _ => String::new(),
+        };
+        format!("offset={},sizelimit={}{subvolume}", self.offset, self.size)
+    }
+
+    /// Runs a recipe with the root mounted at `$R`, read-write, then unmounts.
+    pub(crate) fn change(&self, recipe: &str) -> Result<String> {
+        let nouuid = if self.filesystem == Filesystem::Xfs { ",nouuid" } else { "" };
+        self.on_mount(&format!("loop{nouuid}"), &with_variables(recipe))
+    }
+
+    /// Runs a script with the root mounted at `$R`, read-only and without replay.
+    pub(crate) fn look(&self, body: &str) -> Result<String> {
+        let options = match self.filesystem {
+            Filesystem::Ext4 => "loop,ro,noload",
+            Filesystem::Xfs => "loop,ro,norecovery,nouuid",
+            Filesystem::Btrfs | Filesystem::BtrfsIn(_) => "loop,ro",
+        };
+        self.on_mount(options, &with_variables(body))
+    }
+
+    fn on_mount(&self, options: &str, body: &str) -> Result<String> {
+        let mountpoint = self.scratch.join("mnt");
+        fs::create_dir_all(&mountpoint)?;
+        let text = format!(
+            "mount -t \"$KIND\" -o \"$OPTIONS\" \"$DISK\" \"$ROOT\"\n( {body}\n)\ncd /\numount \"$ROOT\"\n"
+        );
+        script(
+            &text,
+            &[
+                ("DISK", &self.path),
+                ("ROOT", &mountpoint),
+                ("KIND", Path::new(self.filesystem.kind())),
+                ("OPTIONS", Path::new(&format!("{options},{}", self.options()))),
+            ],
+        )
+    }
+
+    /// What the image's own sshd does with a login.
+    pub(crate) fn login(&self, user: &str) -> Result<Login> {
+        login(&self.path, user, &self.options())
+    }
+
+    /// Everything in the root.
+    pub(crate) fn manifest(&self) -> Result<Manifest> {
+        Ok(Manifest::parse(&self.look(READ)?))
+    }
+
+    /// The filesystem's own checker finds nothing; nothing is written.
+    pub(crate) fn check(&self) -> Result<()> {
+        script(
+            r#"
+            device=$(losetup --find --show --read-only --offset "$OFFSET" --sizelimit "$SIZE" "$DISK")
+            trap 'losetup --detach "$device"' EXIT
+            case $KIND in
+                ext4) e2fsck -fn "$device" 2>&1; dumpe2fs -h "$device" 2>/dev/null | grep -q '^Filesystem state: *clean' ;;
+                xfs) xfs_repair -n "$device" 2>&1 ;;
+                btrfs) btrfs check --readonly "$device" 2>&1 ;;
+            esac || { echo "the $KIND checker objects" >&2; exit 1; }
+            "#,
+            &[
+                ("DISK", &self.path),
+                ("KIND", Path::new(self.filesystem.kind())),
+                ("OFFSET", Path::new(&self.offset.to_string())),
+                ("SIZE", Path::new(&self.size.to_string())),
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Loop devices that still hold the image.
+    pub(crate) fn loops(&self) -> Result<String> {
+        script("losetup --associated \"$DISK\"", &[("DISK", &self.path)])
+    }
+
+    /// sha256 of the whole image.
+    pub(crate) fn digest(&self) -> Result<String> {
+        script("sha256sum <\"$DISK\"", &[("DISK", &self.path)])
+    }
+
+    /// Whether a mount would have to replay something.
+    pub(crate) fn journal_is_dirty(&self) -> Result<bool> {
+        let answer = script(
+            r#"
+            device=$(losetup --find --show --read-only --offset "$OFFSET" --sizelimit "$SIZE" "$DISK")
+            trap 'losetup --detach "$device"' EXIT
+            case $KIND in
+                ext4) dumpe2fs -h "$device" 2>/dev/null | grep -q needs_recovery ;;
+                xfs) xfs_logprint -t "$device" 2>/dev/null | grep -q '<DIRTY>' ;;
+                btrfs) btrfs inspect-internal dump-super "$device" | grep -q '^log_root[[:space:]]*[1-9]' ;;
+            esac && echo dirty || echo clean
+            "#,
+            &[
+                ("DISK", &self.path),
+                ("KIND", Path::new(self.filesystem.kind())),
+                ("OFFSET", Path::new(&self.offset.to_string())),
+                ("SIZE", Path::new(&self.size.to_string())),
+            ],
+        )?;
+        Ok(answer.trim() == "dirty")
+    }
+
+    /// Makes this image what a copy of a running root is: mounted, changed by `recipe`, and copied before the unmount.
+    pub(crate) fn copy_while_mounted(&self, recipe: &str) -> Result<()> {
+        let live = self.scratch.join("live.img");
+        fs::rename(&self.path, &live)?;
+        let running = Self {
+            scratch: Scratch::new()?,
+            path: live.clone(),
+            filesystem: self.filesystem,
+            offset: self.offset,
+            size: self.size,
+        };
+        let copy = self.path.display();
+        running.change(&format!("{recipe}\ncp --sparse=always \"{}\" \"{copy}\"", live.display()))?;
+        fs::remove_file(live)?;
+        Ok(())
+    }
+}
+
+/// Gives each partition line of a script for sfdisk its number; the third is the first logical one.
+fn numbered(layout: &str) -> String {
+    let mut lines = layout.lines();
+    let head = lines.next().unwrap_or_default();
+    let mut text = format!("{head}\n");
+    for (line, number) in lines.zip([1, 2, 5]) {
+        text.push_str(&format!("p{number} : {line}\n"));
+    }
+    text
+}
+
+/// The filesystem image that all images with this filesystem are copies of; made once.
+fn pristine(filesystem: Filesystem) -> Result<PathBuf> {
+    let trees = trees()?;
+    let directory = trees.join("images");
+    fs::create_dir_all(&directory)?;
+    let lock = fs::File::create(directory.join(".lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .context("locking the images")?;
+    let image = directory.join(format!("{}.img", filesystem.name()));
+    let slim = trees.join("bookworm-slim");
+    let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    if made(&image) > made(&trees.join("bookworm-slim.stamp")) {
+        return Ok(image);
+    }
+    let subvolume = if let Filesystem::BtrfsIn(subvolume) = filesystem { subvolume } else { "" };
+    script(
+        r#"
+        rm -f "$IMAGE" "$IMAGE.new"
+        case $KIND in
+            ext4) truncate -s 96M "$IMAGE.new"; mkfs.ext4 -q -J size=4 -d "$SLIM" "$IMAGE.new" ;;
+            xfs) truncate -s 304M "$IMAGE.new"; mkfs.xfs -q "$IMAGE.new" ;;
+            btrfs)
+                truncate -s 192M "$IMAGE.new"
+                if [ -z "$SUBVOLUME" ]; then mkfs.btrfs -q --rootdir "$SLIM" "$IMAGE.new" >/dev/null
+                else mkfs.btrfs -q "$IMAGE.new" >/dev/null; fi ;;
+        esac
+        if [ "$KIND" = xfs ] || [ -n "$SUBVOLUME" ]; then
+            mount -o loop "$IMAGE.new" "$IMAGES"
+            place=$IMAGES
+            if [ -n "$SUBVOLUME" ]; then
+                case $SUBVOLUME in
+                    */.snapshots/1/snapshot)
+                        # snapper's layout, the running root being the first snapshot and the default subvolume.
+                        btrfs subvolume create "$IMAGES/@" >/dev/null
+                        btrfs subvolume create "$IMAGES/@/.snapshots" >/dev/null
+                        mkdir "$IMAGES/@/.snapshots/1"
+                        btrfs subvolume create "$IMAGES/$SUBVOLUME" >/dev/null
+                        btrfs subvolume set-default "$IMAGES/$SUBVOLUME" ;;
+                    *)
+                        btrfs subvolume create "$IMAGES/$SUBVOLUME" >/dev/null
+                        btrfs subvolume create "$IMAGES/${SUBVOLUME%%/*}-other" >/dev/null ;;
+                esac
+                place=$IMAGES/$SUBVOLUME
+            fi
+            cp -a "$SLIM/." "$place/"
+            umount "$IMAGES"
+        fi
+        sync "$IMAGE.new"
+        fallocate --dig-holes "$IMAGE.new" 2>/dev/null || true
+        # Now, so that it is newer than the tree.
+        touch "$IMAGE.new"
+        "#,
+        &[
+            ("IMAGE", &image),
+            ("IMAGES", &mountpoint(&directory)?),
+            ("KIND", Path::new(filesystem.kind())),
+            ("SLIM", &slim),
+            ("SUBVOLUME", Path::new(subvolume)),
+        ],
+    )
+    .with_context(|| format!("making a {} image", filesystem.name()))?;
+    let mut new = image.clone().into_os_string();
+    new.push(".new");
+    fs::rename(new, &image)?;
+    Ok(image)
+}
+
+fn mountpoint(directory: &Path) -> Result<PathBuf> {
+    let path = directory.join("mnt");
+    fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+/// A directory that holds a root.
+pub(crate) struct Tree {
+    _scratch: Scratch,
+    pub(crate) path: PathBuf,
+}
+
+impl Tree {
+    /// A healthy copy of the slim tree.
+    pub(crate) fn healthy() -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let path = scratch.join("root");
+        script("cp -a \"$SLIM\" \"$ROOT\"", &[("SLIM", &trees()?.join("bookworm-slim")), ("ROOT", &path)])?;
+        Ok(Self { _scratch: scratch, path })
+    }
+
+    /// Runs a recipe with `$R` set to the directory.
+    pub(crate) fn change(&self, recipe: &str) -> Result<String> {
+        script(&with_variables(recipe), &[("ROOT", &self.path)])
+    }
+
+    /// What the tree's own sshd does with a login.
+    pub(crate) fn login(&self, user: &str) -> Result<Login> {
+        login(&self.path, user, "")
+    }
+
+    /// Everything below.
+    pub(crate) fn manifest(&self) -> Result<Manifest> {
+        Manifest::of_directory(&self.path)
+    }
+}

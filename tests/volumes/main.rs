@@ -1,0 +1,84 @@
+//! volrescue as its users run it: the real program, on real images with real filesystems, judged by real sshd.
+//!
+//! The trials come from tables, so this is one binary with its own harness. Most need root, loop devices and a Debian
+//! tree (`scripts/prepare`); where these are not to be had the trials are listed as ignored with the reason, and with
+//! `VOLRESCUE_ROOT_TESTS=require` they fail.
+
+#![expect(clippy::disallowed_methods, reason = "a test sets up and looks at the volume from outside")]
+
+mod bad_input;
+mod cli;
+mod hostile_home;
+mod kill;
+mod kit;
+mod loose;
+mod matrix;
+mod oracle;
+mod readonly;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What a trial needs of the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Nothing: any user, any place.
+    Nothing,
+    /// Root, and a Debian tree; mounts in a namespace of its own.
+    Root,
+    /// The same, and loop devices.
+    Loop,
+}
+
+/// One trial of a table.
+struct Case {
+    name: String,
+    needs: Needs,
+    run: Box<dyn FnOnce() -> anyhow::Result<()> + Send>,
+}
+
+impl Case {
+    fn new(
+        name: impl Into<String>,
+        needs: Needs,
+        run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> Self {
+        Self { name: name.into(), needs, run: Box::new(run) }
+    }
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let required = std::env::var_os("VOLRESCUE_ROOT_TESTS").is_some_and(|value| value == "require");
+    let lacking = [Needs::Root, Needs::Loop].map(kit::lacking);
+    let trials = [
+        cli::cases(),
+        oracle::cases(),
+        loose::cases(),
+        readonly::cases(),
+        hostile_home::cases(),
+        bad_input::cases(),
+        kill::cases(),
+        matrix::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|case| {
+        let lacking = match case.needs {
+            Needs::Nothing => None,
+            Needs::Root => lacking[0].clone(),
+            Needs::Loop => lacking[1].clone(),
+        };
+        let run = case.run;
+        let words = lacking.clone();
+        let trial = Trial::test(case.name, move || match words {
+            Some(reason) => Err(Failed::from(reason)),
+            None => run().map_err(|error| Failed::from(format!("{error:#}"))),
+        });
+        match lacking {
+            Some(reason) if !required => trial.with_kind(reason).with_ignored_flag(true),
+            _ => trial,
+        }
+    })
+    .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,114 @@
+//! The verdict is sshd's: every recipe of the table, and random compositions of them, on a Debian tree, judged by its
+//! sshd and by `diagnose`.
+
+use crate::kit::program::diagnose;
+use crate::kit::random::{Random, count};
+use crate::kit::volume::Tree;
+use crate::{Case, Needs};
+use anyhow::{Context as _, Result, ensure};
+
+const TABLE: &str = include_str!("kit/recipes.tsv");
+
+/// What these say hangs on the client's address, which a disk does not know.
+const HANGS_ON_ADDRESS: &[&str] = &["RK28", "RK29", "RC23"];
+
+#[derive(Clone, Copy)]
+struct Recipe {
+    id: &'static str,
+    login: &'static str,
+    expected: &'static str,
+    shell: &'static str,
+}
+
+fn recipes() -> Vec<Recipe> {
+    TABLE
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let mut fields = line.splitn(4, '\t');
+            let (id, login, expected, shell) =
+                (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+            Some(Recipe { id, login, expected: expected.split(' ').next()?, shell })
+        })
+        .collect()
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases: Vec<_> = recipes()
+        .into_iter()
+        .map(|recipe| Case::new(format!("oracle::{}", recipe.id), Needs::Root, move || one(recipe)))
+        .collect();
+    let fixed = count("VOLRESCUE_COMPOSITIONS", 40);
+    let fresh = count("VOLRESCUE_FRESH_COMPOSITIONS", 10);
+    for number in 1..=fixed {
+        let name = format!("oracle::composition-{number:03}");
+        let seed = Random::seed_of(&name);
+        cases.push(Case::new(name, Needs::Root, move || composition(seed)));
+    }
+    for number in 1..=fresh {
+        cases.push(Case::new(format!("oracle::fresh-composition-{number:03}"), Needs::Root, || {
+            composition(Random::fresh_seed())
+        }));
+    }
+    if let Ok(seed) = std::env::var("VOLRESCUE_COMPOSITION_SEED") {
+        cases.push(Case::new("oracle::given-composition", Needs::Root, move || {
+            composition(seed.parse().context("VOLRESCUE_COMPOSITION_SEED")?)
+        }));
+    }
+    cases
+}
+
+fn one(recipe: Recipe) -> Result<()> {
+    let tree = Tree::healthy()?;
+    tree.change(recipe.shell)?;
+    let real = tree.login(recipe.login)?;
+    ensure!(
+        real.word() == recipe.expected,
+        "sshd says {}, the table {}: the kit is wrong\n{}",
+        real.word(),
+        recipe.expected,
+        real.log
+    );
+    let ours = diagnose(&tree.path, recipe.login)?;
+    let verdict = ours.verdict()?;
+    let right = verdict == real.word() || verdict == "unknown" && HANGS_ON_ADDRESS.contains(&recipe.id);
+    ensure!(
+        right,
+        "sshd says {}, we say {verdict} after: {}\n{}\n{}",
+        real.word(),
+        recipe.shell,
+        ours.transcript(),
+        real.log
+    );
+    Ok(())
+}
+
+/// Two to four recipes one after the other; a later one may find nothing left to break.
+fn composition(seed: u64) -> Result<()> {
+    let mut random = Random::seeded(seed);
+    let recipes: Vec<_> = recipes()
+        .into_iter()
+        .filter(|recipe| recipe.login == "admin" && !HANGS_ON_ADDRESS.contains(&recipe.id))
+        .collect();
+    let number = 2 + random.below(3);
+    let chosen: Vec<_> =
+        random.some_of(number, recipes.len()).into_iter().map(|index| recipes[index]).collect();
+    let ids = chosen.iter().map(|recipe| recipe.id).collect::<Vec<_>>().join(" ");
+    let said = format!("seed {seed} ({ids}; repeat with VOLRESCUE_COMPOSITION_SEED={seed})");
+    let tree = Tree::healthy()?;
+    for recipe in &chosen {
+        tree.change(&format!("( set +e; {} ) 2>/dev/null || true", recipe.shell))
+            .with_context(|| said.clone())?;
+    }
+    let real = tree.login("admin").with_context(|| said.clone())?;
+    let ours = diagnose(&tree.path, "admin").with_context(|| said.clone())?;
+    ensure!(
+        ours.verdict()? == real.word(),
+        "{said}: sshd says {}, we say {}\n{}\n{}",
+        real.word(),
+        ours.verdict()?,
+        ours.transcript(),
+        real.log
+    );
+    Ok(())
+}
