@@ -10,6 +10,7 @@ use crate::sshd::Evaluation;
 use std::path::PathBuf;
 
 pub mod escape;
+pub mod history;
 pub mod json;
 pub mod output;
 pub mod progress;
@@ -128,8 +129,6 @@ pub struct KeptSummary {
     pub entries: u64,
     /// One of them.
     pub example: PathBuf,
-    /// Why, where it is not for the owner.
-    pub why: Option<String>,
 }
 
 /// How the volume was let go.

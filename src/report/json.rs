@@ -4,6 +4,7 @@ use super::{Report, UserReport, escape};
 use crate::error::Refusal;
 use crate::finding::{CheckId, Finding, Severity};
 use crate::plan::{Applied, Outcome};
+use crate::volume::ListedDisk;
 use serde_json::{Value, json};
 
 /// The number of the schema.
@@ -48,10 +49,10 @@ pub fn document(report: &Report) -> Value {
             "name": report.names.passwd.by_uid(kept.owner).map(|entry| entry.name.to_string()),
             "entries": kept.entries,
             "example": escape::json(kept.example.as_os_str()),
-            "why": kept.why,
         })).collect::<Vec<_>>(),
         "notes": report.notes,
         "dry_run": report.dry_run,
+        "predicted": report.predicted.iter().map(|verdict| verdict.word()).collect::<Vec<_>>(),
         "unmount": report.unmount.word(),
         "error": report.error.as_ref().map(error),
     })
@@ -61,6 +62,12 @@ pub fn document(report: &Report) -> Value {
 #[must_use]
 pub fn failure(command: &'static str, refusal: &Refusal) -> Value {
     document(&Report { command, error: Some(refusal.clone()), ..Report::default() })
+}
+
+/// The disks of `list`.
+#[must_use]
+pub fn list(disks: &[ListedDisk]) -> Value {
+    json!({ "schema": SCHEMA, "command": "list", "version": env!("CARGO_PKG_VERSION"), "disks": disks, "error": null })
 }
 
 /// The table of all checks.

@@ -9,6 +9,7 @@ use crate::finding::{CheckId, Finding, FixedBy, Severity, Verdict};
 use crate::plan::{Applied, Change, Outcome};
 use crate::sshd::Evaluation;
 use crate::view::Stat;
+use crate::volume::ListedDisk;
 use std::fmt::Write as _;
 use std::path::Path;
 use unicode_width::UnicodeWidthStr;
@@ -292,15 +293,12 @@ pub fn ending(report: &Report, style: Style) -> String {
                 || "an id without a name".to_owned(),
                 |entry| escape::words(&entry.name.to_string()),
             );
-            let why = kept.why.as_ref().map_or_else(
-                || format!("to take them: --chown-from {}", kept.owner),
-                |why| escape::words(why),
-            );
             let text = format!(
-                "{} of {} ({name}), as {}; {why}",
+                "{} of {} ({name}), as {}; to take them: --chown-from {}",
                 kept.entries,
                 kept.owner,
-                escape::path(&kept.example)
+                escape::path(&kept.example),
+                kept.owner
             );
             let _ = writeln!(out, "{}", wrap(&text, 2, 4, style));
         }
@@ -334,6 +332,51 @@ pub fn error(refusal: &Refusal, style: Style) -> String {
         let _ = write!(text, ". {}", escape::words(hint));
     }
     format!("{}\n", wrap(&text, 0, 2, style))
+}
+
+/// The disks of `list`, each with what is on it.
+#[must_use]
+pub fn list(disks: &[ListedDisk], style: Style) -> String {
+    let mut out = String::new();
+    if disks.is_empty() {
+        return "No disks are attached here.\n".into();
+    }
+    for disk in disks {
+        let mut head = format!("{}  {}", escape::path(&disk.device), bytes(disk.size));
+        for extra in [&disk.volume, &disk.model, &disk.name].into_iter().flatten() {
+            let _ = write!(head, "  {}", escape::words(extra));
+        }
+        if disk.read_only {
+            head.push_str("  read-only");
+        }
+        let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &head), 0, 4, style));
+        for part in &disk.parts {
+            let number = part.number.map_or_else(|| "-".into(), |number| number.to_string());
+            let mut line = format!("{number:>3}  {:>10}  {}", bytes(part.size), escape::words(&part.content));
+            for (what, value) in [("label", &part.label), ("uuid", &part.uuid), ("for", &part.purpose)] {
+                if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+                    let _ = write!(line, "  {what} {}", escape::words(value));
+                }
+            }
+            for used in &part.used {
+                let _ = write!(line, "  {}", escape::words(used));
+            }
+            if let Some(fault) = &part.fault {
+                let _ = write!(line, "  {}", style.paint(YELLOW, &escape::words(fault)));
+            }
+            let _ = writeln!(out, "{}", wrap(&line, 2, 19, style));
+        }
+        for note in &disk.notes {
+            let _ = writeln!(out, "{}", wrap(&format!("note: {}", escape::words(note)), 2, 8, style));
+        }
+        let verdict = match (&disk.why_not, disk.rescuable) {
+            (_, true) => style.paint(GREEN, &format!("could be rescued: volrescue diagnose {}", disk.device.display())),
+            (Some(why), false) => format!("can't be rescued: {}", escape::words(why)),
+            (None, false) => "holds no filesystem that could be a root".into(),
+        };
+        let _ = writeln!(out, "{}", wrap(&verdict, 2, 4, style));
+    }
+    out
 }
 
 /// The table of all checks.

@@ -10,7 +10,7 @@ use crate::plan::{Action, Before, Change};
 use crate::report::UserReport;
 use crate::sshd::evaluate::System;
 use crate::view::{LookError, View, follow};
-use crate::volume::Scratch;
+use crate::volume::PrivateTmpfs;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -96,7 +96,7 @@ fn existing(view: &dyn View, path: &Path) -> Option<Before> {
 }
 
 fn generate(kind: &str) -> Result<(Vec<u8>, Vec<u8>)> {
-    let scratch = Scratch::mount().context("making a place in memory for new host keys")?;
+    let scratch = PrivateTmpfs::mount().context("making a place in memory for new host keys")?;
     let file = scratch.path().join("key");
     let output = Command::new("ssh-keygen")
         .args(["-q", "-N", "", "-C", "", "-t", kind, "-f"])

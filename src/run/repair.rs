@@ -7,8 +7,9 @@ use super::{ask, host_keys, keys};
 use crate::apply::{self, Watch};
 use crate::cli::{Chown, Fix, RepairArgs};
 use crate::error::{ExitCode, Refusal};
-use crate::finding::{CheckId, Verdict};
-use crate::journal::Journal;
+use crate::finding::CheckId;
+use crate::journal::record::Ending;
+use crate::journal::{Journal, VolumeLock};
 use crate::plan::{self, Applied, Outcome, Plan, TreePolicy, Wish};
 use crate::report::output::{self, Style};
 use crate::report::progress::Progress;
@@ -17,6 +18,7 @@ use crate::sshd::evaluate::Question;
 use anyhow::Result;
 use bstr::BString;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// Runs the command.
 pub(super) fn repair(args: &RepairArgs) -> ExitCode {
@@ -61,6 +63,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
     let mode = if args.dry_run { Mode::Look } else { Mode::Change };
     let session = Session::open(&args.target, mode, &needed, &stop, report)?;
     let mut change = || -> Result<()> {
+        let mut lock = if args.dry_run { None } else { Some(session.lock(&state)?) };
         let seen = session.look(report);
         let users = session.users(&seen, &args.login.users)?;
         for (name, chosen_by) in &users {
@@ -75,16 +78,17 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
                 .into());
         }
         let names: Vec<BString> = users.iter().map(|(name, _)| name.clone()).collect();
-        let wish = wish(args, keys.clone(), &session, &seen, report)?;
+        let wish = wish(args, keys.clone(), &seen, report)?;
         let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)
             ?;
         report.notes.extend(plan.notes.iter().cloned());
         stop.check()?;
         if args.dry_run {
-            show_dry_run(&session, plan, report);
-            return Ok(());
+            return show_dry_run(&session, plan, &stop, report);
         }
-        if !plan.actions.is_empty() {
+        if let Some(lock) = &mut lock
+            && !plan.actions.is_empty()
+        {
             if !args.yes {
                 show_plan(&plan, report, args.output.json);
                 *shown = true;
@@ -96,7 +100,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
             if let Some(pair) = &pair {
                 pair.write()?;
             }
-            apply(&session, plan, &state, &stop, report)?;
+            apply(&session, plan, &state, lock, &stop, report)?;
         }
         verify(&session, &names, &keys, report);
         Ok(())
@@ -112,7 +116,6 @@ fn question<'a>(name: &BString, keys: &'a [crate::keys::PublicKey]) -> Question<
 fn wish(
     args: &RepairArgs,
     keys: Vec<crate::keys::PublicKey>,
-    session: &Session,
     seen: &Seen<'_>,
     report: &mut Report,
 ) -> Result<Wish> {
@@ -133,7 +136,6 @@ fn wish(
     } else {
         Vec::new()
     };
-    let _ = session;
     Ok(Wish {
         keys,
         create_user: args.create_user,
@@ -173,25 +175,40 @@ fn show_plan(plan: &Plan, report: &Report, json: bool) {
 }
 
 /// What a tree would change is counted, and what it would keep.
-fn show_dry_run(session: &Session, plan: Plan, report: &mut Report) {
+fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report) -> Result<()> {
     report.predicted = plan.predicted.iter().map(|answer| answer.verdict).collect();
     let mut actions = planned(plan);
+    let mut watch = Watcher { stop, progress: Progress::new(true, "counting") };
     for one in &mut actions {
-        if let Some(survey) = session.survey(&one.action) {
+        if let Some(survey) = session.survey(&one.action, &mut watch)? {
             one.entries = Some(survey.changed);
-            report.kept.extend(kept(&survey));
+            tell_tree(&survey, report);
         }
     }
+    watch.progress.finish();
+    stop.check()?;
     actions.retain(|one| one.entries != Some(0));
     report.actions = actions;
+    Ok(())
 }
 
-fn kept(result: &apply::TreeResult) -> Vec<KeptSummary> {
-    let mut kept: Vec<KeptSummary> = Vec::new();
+fn tell_tree(result: &apply::TreeResult, report: &mut Report) {
     for one in &result.kept {
-        kept.push(KeptSummary { owner: one.owner, entries: one.entries, example: one.example.clone(), why: None });
+        report.kept.push(KeptSummary { owner: one.owner, entries: one.entries, example: one.example.clone() });
     }
-    kept
+    if let Some(example) = &result.hardlink_example {
+        report.notes.push(format!(
+            "{} files in the home have further names outside it and are left alone, as {}",
+            result.hardlinks_outside,
+            example.display()
+        ));
+    }
+    if result.other_filesystems > 0 {
+        report.notes.push(format!(
+            "{} directories in the home are on other filesystems and are left alone",
+            result.other_filesystems
+        ));
+    }
 }
 
 struct Watcher<'a> {
@@ -200,8 +217,8 @@ struct Watcher<'a> {
 }
 
 impl Watch for Watcher<'_> {
-    fn entries(&mut self, entries: u64) {
-        self.progress.set(entries);
+    fn tick(&mut self, entries: u64, _: &Path) {
+        self.progress.add(entries);
     }
 
     fn stop(&mut self) -> bool {
@@ -212,22 +229,39 @@ impl Watch for Watcher<'_> {
 fn apply(
     session: &Session,
     plan: Plan,
-    state: &std::path::Path,
+    state: &Path,
+    lock: &mut VolumeLock,
     stop: &Stop,
     report: &mut Report,
 ) -> Result<()> {
-    let mut journal = Journal::begin(state, &session.header(report))?;
-    report.run = Some(journal.run().to_owned());
+    let mut journal = Journal::create(state, &session.run_info(report), lock)?;
+    report.run = journal.run_id().map(str::to_owned);
     let mut watch = Watcher { stop, progress: Progress::new(true, "changing owners") };
-    let applied = apply::apply(session.root(), &plan.actions, &mut journal, &mut watch)?;
+    let done = apply::apply(session.root(), &plan.actions, &mut journal, &mut watch);
     watch.progress.finish();
-    let failed = applied.iter().find_map(|one| match &one.outcome {
-        Outcome::Failed(why) => Some(format!("{}: {why}", one.action.path.display())),
-        _ => None,
-    });
-    report.actions = applied;
-    let _ = failed;
-    Ok(())
+    let changed = done.changed();
+    for (_, result) in &done.trees {
+        tell_tree(result, report);
+    }
+    report.actions = done.applied;
+    let ending = match (&done.error, done.stopped) {
+        (Some(_), _) => Ending::Failed,
+        (None, true) => Ending::Interrupted,
+        (None, false) => Ending::Complete,
+    };
+    let ended = journal.end(ending);
+    let run = report.run.clone().unwrap_or_default();
+    let how_to_go_on = format!("Run the same command again to go on, or take it back: volrescue undo {run}");
+    if let Some(error) = done.error {
+        return Err(Refusal::failed(format!("{error:#}")).hint(how_to_go_on).into());
+    }
+    if done.stopped && changed {
+        return Err(Refusal::failed("stopped by a signal before the end of the plan").hint(how_to_go_on).into());
+    }
+    if done.stopped {
+        return Err(super::signals::interrupted().into());
+    }
+    ended.map_err(|error| Refusal::failed(format!("the journal can't be ended: {error:#}")).into())
 }
 
 fn verify(session: &Session, names: &[BString], keys: &[crate::keys::PublicKey], report: &mut Report) {
@@ -235,7 +269,6 @@ fn verify(session: &Session, names: &[BString], keys: &[crate::keys::PublicKey],
     for (name, user) in names.iter().zip(&mut report.users) {
         let question = question(name, keys);
         user.after = Some(session.ask(&again, &question));
-        let _ = Verdict::Accept;
     }
 }
 

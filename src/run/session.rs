@@ -2,7 +2,7 @@
 
 use super::signals::Stop;
 use crate::accounts::PasswdEntry;
-use crate::apply::{self, TreeResult};
+use crate::apply::{self, TreeResult, Watch};
 use crate::cli::{StateArgs, TargetArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::finding::Verdict;
@@ -12,13 +12,16 @@ use crate::keys::PublicKey;
 use crate::os::{self, OsFacts};
 use crate::plan::{Action, Change};
 use crate::report::output::{self, Style};
+use crate::report::progress::CopyProgress;
 use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
 use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
 use crate::view::{TEXT_LIMIT, View, read_following};
-use crate::volume::{self, Choice, MountMode, MountedRoot, TargetSpec, Volume};
+use crate::volume::{Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume};
 use anyhow::Result;
 use bstr::{BString, ByteSlice};
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// What is going to be done with the volume.
@@ -35,6 +38,8 @@ pub(super) enum Mode {
 /// A volume that is open and mounted.
 #[derive(Debug)]
 pub(super) struct Session {
+    // Before `mounted`: while this is open, the filesystem is busy.
+    root: Root,
     mounted: MountedRoot,
 }
 
@@ -59,29 +64,41 @@ impl Session {
         report: &mut Report,
     ) -> Result<Self> {
         let given = args.targets.first().map_or("", String::as_str);
-        let spec = TargetSpec::parse(given, args.live)?;
-        let access = if mode == Mode::Look { volume::Access::ReadOnly } else { volume::Access::ReadWrite };
-        let volume = Volume::open(&spec, access)?;
-        report.target = Some(TargetSummary {
-            given: given.to_owned(),
-            kind: volume.kind().word(),
-            device: volume.device().map(Path::to_path_buf),
-            size: volume.size(),
-        });
-        stop.check()?;
+        let live = if args.live { Live::Allowed } else { Live::Refused };
+        let target = Target::find(OsStr::new(given), live)?;
         let choice = Choice { partition: args.partition, root: args.root.clone() };
         let mode = match mode {
             Mode::Look => MountMode::ReadOnly,
             Mode::Replay => MountMode::Replay,
             Mode::Change => MountMode::ReadWrite,
         };
-        let mounted = volume.mount_root(&choice, mode, needed)?;
-        Ok(Self { mounted })
+        let volume = Volume::open(&target, mode.access())?;
+        let info = volume.info();
+        report.target = Some(TargetSummary {
+            given: info.given,
+            kind: match info.kind {
+                TargetKind::Image => "image",
+                TargetKind::Block => "block",
+                TargetKind::Directory => "directory",
+                TargetKind::Live => "live",
+            },
+            device: Some(PathBuf::from(info.device)),
+            size: info.size,
+        });
+        stop.check()?;
+        let progress = CopyProgress::new();
+        let mounted = volume.mount_root(&choice, mode, needed, &mut |copied| {
+            progress.set(copied.done, copied.total);
+            if stop.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        progress.finish();
+        let root = mounted.root()?;
+        Ok(Self { root, mounted })
     }
 
     /// The door to the files.
     pub(super) fn root(&self) -> &Root {
-        self.mounted.root()
+        &self.root
     }
 
     /// Looks at the system and fills in the report's picture of it.
@@ -89,7 +106,7 @@ impl Session {
         let inventory = Inventory::new(self.root());
         let system = System::read(&inventory);
         let os = OsFacts::detect(&inventory);
-        let info = self.mounted.info();
+        let info = &self.mounted.info;
         let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         report.root = Some(RootSummary {
             filesystem: info.filesystem.clone(),
@@ -102,9 +119,13 @@ impl Session {
             os_name: known(&os.name),
             sshd: system.build.text.clone(),
             selinux: selinux(&inventory),
-            journal: info.journal.word(),
+            journal: match info.journal {
+                FsJournal::Clean => "clean",
+                FsJournal::Dirty => "dirty",
+                FsJournal::Replayed => "replayed",
+            },
         });
-        report.notes.extend(info.notes.iter().cloned());
+        report.notes.extend(self.mounted.notes.iter().cloned());
         report.names = Names { passwd: system.passwd.clone(), group: system.group.clone() };
         Seen { inventory, system, os }
     }
@@ -165,18 +186,21 @@ impl Session {
     }
 
     /// What a tree action would do, without doing it.
-    pub(super) fn survey(&self, action: &Action) -> Option<TreeResult> {
+    ///
+    /// # Errors
+    /// If a directory can't be read.
+    pub(super) fn survey(&self, action: &Action, watch: &mut dyn Watch) -> Result<Option<TreeResult>> {
         match &action.change {
             Change::ChownTree { uid, gid, owners } => {
-                apply::survey_tree(self.root(), &action.path, (*uid, *gid), owners).ok()
+                apply::survey_tree(self.root(), &action.path, (*uid, *gid), owners, watch).map(Some)
             }
-            _ => None,
+            _ => Ok(None),
         }
     }
 
     /// What the journal has to know of the volume.
     pub(super) fn run_info(&self, report: &Report) -> RunInfo {
-        let info = self.mounted.info();
+        let info = &self.mounted.info;
         RunInfo {
             command: report.command.to_owned(),
             given: report.target.as_ref().map_or_else(String::new, |target| target.given.clone()),
@@ -192,7 +216,7 @@ impl Session {
 
     /// The one run that may write on this volume now.
     pub(super) fn lock(&self, state: &Path) -> Result<VolumeLock> {
-        let info = self.mounted.info();
+        let info = &self.mounted.info;
         let key = info.uuid.clone().unwrap_or_else(|| {
             let inventory = Inventory::new(self.root());
             inventory.lstat(Path::new("/")).map_or_else(|_| "unknown".into(), |stat| format!("{}-{}", stat.dev, stat.ino))
@@ -202,9 +226,14 @@ impl Session {
 
     /// Lets go of the volume, whatever became of the work; both failures are told.
     pub(super) fn close(self, report: &mut Report, worked: Result<()>) -> Result<()> {
-        match self.mounted.close() {
+        let Self { root, mounted } = self;
+        drop(root);
+        match mounted.close() {
             Ok(unmounted) => {
-                report.unmount = if unmounted.was_mounted() { Unmount::Clean } else { Unmount::NotMounted };
+                report.unmount = match unmounted {
+                    Unmounted::Clean => Unmount::Clean,
+                    Unmounted::NotMounted => Unmount::NotMounted,
+                };
                 worked
             }
             Err(error) => {
