@@ -117,6 +117,7 @@ impl Applier<'_> {
             }
             Change::CreateDirectory { .. } | Change::CreateLink { .. } => self.create().map(simple),
             Change::WriteFile { .. } => self.write_file().map(simple),
+            Change::RemoveLink { .. } => anyhow::bail!("not yet"),
             Change::ChownTree { .. } => self.chown_tree(),
         }
     }

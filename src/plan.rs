@@ -99,12 +99,18 @@ pub fn build(view: &dyn View, os: &OsFacts, users: &[BString], wish: &Wish) -> R
 }
 
 fn ask(view: &dyn View, system: &System, user: &BString, wish: &Wish) -> Evaluation {
-    let question = Question { user: user.clone(), keys: &wish.keys, now: wish.now, address: None, host: None };
+    let question =
+        Question { user: user.clone(), keys: &wish.keys, now: wish.now, address: None, host: None };
     evaluate::evaluate(view, system, &question)
 }
 
 /// Puts back what the account files lack: the user, its shadow line, the user of privilege separation.
-fn restore_entries(builder: &mut Builder<'_>, os: &OsFacts, user: &BString, wish: &Wish) -> Result<(), Refusal> {
+fn restore_entries(
+    builder: &mut Builder<'_>,
+    os: &OsFacts,
+    user: &BString,
+    wish: &Wish,
+) -> Result<(), Refusal> {
     if !wish.create_user {
         return Ok(());
     }
@@ -139,7 +145,13 @@ fn restore_entries(builder: &mut Builder<'_>, os: &OsFacts, user: &BString, wish
     Ok(())
 }
 
-fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &system::SystemModes, os: &OsFacts) {
+fn plan_user(
+    builder: &mut Builder<'_>,
+    name: &BString,
+    wish: &Wish,
+    modes: &system::SystemModes,
+    os: &OsFacts,
+) {
     let system = System::read(&builder.view);
     let Some(user) = system.passwd.by_name(name).cloned() else { return };
     let who = Identity::of(&user, &system.group);
@@ -186,7 +198,10 @@ fn usable_keys(builder: &mut Builder<'_>, system: &System, name: &BString, wish:
         let answer = ask(&builder.view, system, name, &one);
         let refused = answer.findings.iter().find(|finding| {
             finding.severity == Severity::Blocks
-                && matches!(finding.check, CheckId::KeyTypeNotAccepted | CheckId::KeyTooShort | CheckId::KeyRevoked)
+                && matches!(
+                    finding.check,
+                    CheckId::KeyTypeNotAccepted | CheckId::KeyTooShort | CheckId::KeyRevoked
+                )
         });
         match refused {
             Some(finding) => builder.note(format!(
@@ -201,7 +216,13 @@ fn usable_keys(builder: &mut Builder<'_>, system: &System, name: &BString, wish:
     usable
 }
 
-fn make_home(builder: &mut Builder<'_>, path: &std::path::Path, user: &PasswdEntry, who: &Identity, os: &OsFacts) {
+fn make_home(
+    builder: &mut Builder<'_>,
+    path: &std::path::Path,
+    user: &PasswdEntry,
+    who: &Identity,
+    os: &OsFacts,
+) {
     for parent in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
         if builder.stat(parent).is_none() {
             let xattrs = label::for_new(&builder.view, parent, label::Role::System);
@@ -256,7 +277,8 @@ fn chown_tree(builder: &mut Builder<'_>, user: &PasswdEntry, home: &Home, wrong:
         TreePolicy::Login => return,
         TreePolicy::All => TreeOwners::All,
         TreePolicy::Tree { also } => {
-            let mut uids: Vec<u32> = wrong.iter().chain(also).copied().filter(|uid| *uid != user.uid).collect();
+            let mut uids: Vec<u32> =
+                wrong.iter().chain(also).copied().filter(|uid| *uid != user.uid).collect();
             uids.sort_unstable();
             uids.dedup();
             if uids.is_empty() {
@@ -286,7 +308,10 @@ fn optional(
         users.iter().map(|user| blocks(ask(&builder.view, &system, user, wish))).collect()
     };
     let is_worse = |before: &[(Verdict, Vec<CheckId>)], after: &[(Verdict, Vec<CheckId>)]| {
-        before.iter().zip(after).any(|((was, had), (is, has))| is > was || has.iter().any(|check| !had.contains(check)))
+        before
+            .iter()
+            .zip(after)
+            .any(|((was, had), (is, has))| is > was || has.iter().any(|check| !had.contains(check)))
     };
     let before = blocked(builder);
     let (start, view) = (builder.actions.len(), builder.view.clone());

@@ -72,7 +72,8 @@ fn pretty(value: &serde_json::Value) -> String {
 }
 
 fn unavailable(what: &str) -> Refusal {
-    Refusal::usage(format!("{what} is not yet available in this version")).hint("See volrescue --help for what is.")
+    Refusal::usage(format!("{what} is not yet available in this version"))
+        .hint("See volrescue --help for what is.")
 }
 
 /// The options of a repair that come with later versions.

@@ -105,7 +105,9 @@ impl Acl {
             .iter()
             .position(|entry| entry.tag == USER && entry.id == who.uid)
             .or_else(|| self.entries.iter().position(|entry| entry.tag == GROUP && who.in_group(entry.id)))
-            .or_else(|| self.entries.iter().position(|entry| entry.tag == GROUP_OBJ && who.in_group(stat.gid)));
+            .or_else(|| {
+                self.entries.iter().position(|entry| entry.tag == GROUP_OBJ && who.in_group(stat.gid))
+            });
         let Some(deciding) = deciding else { return false };
         self.entries[deciding].permissions |= wants;
         for entry in self.entries.iter_mut().filter(|entry| entry.tag == MASK) {
@@ -117,7 +119,9 @@ impl Acl {
     /// The mode bits that this list shows: owner, mask (or group) and others.
     #[must_use]
     pub fn mode(&self) -> u32 {
-        let bits = |tag| self.entries.iter().find(|entry| entry.tag == tag).map(|entry| u32::from(entry.permissions & 7));
+        let bits = |tag| {
+            self.entries.iter().find(|entry| entry.tag == tag).map(|entry| u32::from(entry.permissions & 7))
+        };
         let group = bits(MASK).or_else(|| bits(GROUP_OBJ));
         bits(USER_OBJ).unwrap_or(0) << 6 | group.unwrap_or(0) << 3 | bits(OTHER).unwrap_or(0)
     }

@@ -119,10 +119,22 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn open_acl(&mut self, path: &Path, mut list: acl::Acl, stat: &Stat, who: &Identity, access: Access, why: &str) {
+    fn open_acl(
+        &mut self,
+        path: &Path,
+        mut list: acl::Acl,
+        stat: &Stat,
+        who: &Identity,
+        access: Access,
+        why: &str,
+    ) {
         let from = self.view.xattr(path, acl::ACCESS).ok().flatten();
         if list.grant(stat, who, access) {
-            self.push(path, Change::SetXattr { name: acl::ACCESS.into(), from, to: Some(list.to_bytes()) }, why);
+            self.push(
+                path,
+                Change::SetXattr { name: acl::ACCESS.into(), from, to: Some(list.to_bytes()) },
+                why,
+            );
         }
         let Some(stat) = self.stat(path) else { return };
         if !self.allows(path, who, access) {

@@ -107,7 +107,11 @@ fn write(builder: &mut Builder<'_>, file: &KeyFile, lines: &[Vec<u8>], reach: &R
     let ended = walk(&builder.view, &file.path);
     match &ended.end {
         Ok(found) if !found.stat.is_file() => {
-            builder.note(format!("{} is {}: it is left alone", found.path.display(), found.stat.kind.words()));
+            builder.note(format!(
+                "{} is {}: it is left alone",
+                found.path.display(),
+                found.stat.kind.words()
+            ));
             false
         }
         Ok(found) => {
@@ -120,7 +124,10 @@ fn write(builder: &mut Builder<'_>, file: &KeyFile, lines: &[Vec<u8>], reach: &R
                 return false;
             }
             if found.stat.nlink > 1 && !builder.allows(&found.path, reach.who, Access::Read) {
-                builder.note(format!("{} has other names outside the home: it is left alone", found.path.display()));
+                builder.note(format!(
+                    "{} has other names outside the home: it is left alone",
+                    found.path.display()
+                ));
                 return false;
             }
             let old = match builder.view.read(&found.path, TEXT_LIMIT) {
@@ -141,7 +148,11 @@ fn write(builder: &mut Builder<'_>, file: &KeyFile, lines: &[Vec<u8>], reach: &R
             };
             let content = authorized_keys::append(&old, lines);
             let path = found.path.clone();
-            builder.push(&path, Change::WriteFile { before, content, mode, uid, gid, xattrs: Vec::new() }, why);
+            builder.push(
+                &path,
+                Change::WriteFile { before, content, mode, uid, gid, xattrs: Vec::new() },
+                why,
+            );
             true
         }
         Err(LookError::NotFound | LookError::Loop) => create(builder, file, lines, reach, why),
@@ -152,13 +163,23 @@ fn write(builder: &mut Builder<'_>, file: &KeyFile, lines: &[Vec<u8>], reach: &R
     }
 }
 
-fn create(builder: &mut Builder<'_>, file: &KeyFile, lines: &[Vec<u8>], reach: &Reach<'_>, why: &str) -> bool {
+fn create(
+    builder: &mut Builder<'_>,
+    file: &KeyFile,
+    lines: &[Vec<u8>],
+    reach: &Reach<'_>,
+    why: &str,
+) -> bool {
     let Some(path) = make_parents(builder, &file.path, reach) else {
         builder.note(format!("{} cannot be made: something else is in the way", file.path.display()));
         return false;
     };
     if !reach.in_home(&path) && !reach.may_create(&path) {
-        builder.note(format!("{} leads out of the home to {}: nothing is made there", file.path.display(), path.display()));
+        builder.note(format!(
+            "{} leads out of the home to {}: nothing is made there",
+            file.path.display(),
+            path.display()
+        ));
         return false;
     }
     let before = match builder.stat(&path) {

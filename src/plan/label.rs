@@ -60,7 +60,11 @@ mod tests {
     #[test]
     fn a_new_file_of_keys_has_the_type_that_sshd_may_read() {
         let mut tree = MemTree::new();
-        tree.dir("/home/u", 0o700, 1, 1).set_xattr("/home/u", SELINUX, b"unconfined_u:object_r:user_home_dir_t:s0\0");
+        tree.dir("/home/u", 0o700, 1, 1).set_xattr(
+            "/home/u",
+            SELINUX,
+            b"unconfined_u:object_r:user_home_dir_t:s0\0",
+        );
         let label = for_new(&tree, Path::new("/home/u/.ssh"), Role::SshHome);
         assert_eq!(label, [(SELINUX.to_owned(), b"unconfined_u:object_r:ssh_home_t:s0\0".to_vec())]);
         assert!(for_new(&tree, Path::new("/etc/x"), Role::System).is_empty());

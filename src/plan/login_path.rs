@@ -15,7 +15,13 @@ use std::path::{Path, PathBuf};
 const DOCUMENTED: &str = "the documented permission tree";
 
 /// Brings the documented tree for one user whose home exists.
-pub fn document(builder: &mut Builder<'_>, user: &PasswdEntry, who: &Identity, home: &Home, files: &[KeyFile]) {
+pub fn document(
+    builder: &mut Builder<'_>,
+    user: &PasswdEntry,
+    who: &Identity,
+    home: &Home,
+    files: &[KeyFile],
+) {
     let (Home::Own(found) | Home::Shared { found, .. }) = home else { return };
     for directory in found.path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
         document_ancestor(builder, directory, who);
@@ -75,7 +81,9 @@ pub fn document_client_files(builder: &mut Builder<'_>, user: &PasswdEntry, home
     let Ok(names) = builder.view.list(&directory.path) else { return };
     for name in names.into_iter().take(256) {
         let path = directory.path.join(&name);
-        let Some(stat) = builder.stat(&path).filter(|stat| stat.is_file() && stat.nlink == 1) else { continue };
+        let Some(stat) = builder.stat(&path).filter(|stat| stat.is_file() && stat.nlink == 1) else {
+            continue;
+        };
         if stat.uid != user.uid && stat.uid != 0 {
             continue;
         }
@@ -158,7 +166,9 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, reach: &Reach<'_>) -> 
     let theirs = is_own || is_below_home;
     let ids = if theirs { (reach.user.uid, reach.user.gid) } else { (0, 0) };
     match finding.check {
-        C::DirectoryWrongOwner | C::HomeWrongOwner | C::SshDirWrongOwner | C::KeyFileWrongOwner if stat.nlink == 1 || stat.is_dir() => {
+        C::DirectoryWrongOwner | C::HomeWrongOwner | C::SshDirWrongOwner | C::KeyFileWrongOwner
+            if stat.nlink == 1 || stat.is_dir() =>
+        {
             builder.set_owner(&path, ids, why);
         }
         C::RootDirectoryMode
@@ -189,7 +199,9 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, reach: &Reach<'_>) -> 
 
 /// The blocking findings that permissions mend.
 pub fn blocking(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
-    findings.iter().filter(|finding| finding.severity == Severity::Blocks && finding.fixed_by == FixedBy::Permissions)
+    findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Blocks && finding.fixed_by == FixedBy::Permissions)
 }
 
 /// The owners that the home and the directory of keys have and should not have: the *wrong* owners whose entries a

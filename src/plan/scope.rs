@@ -7,14 +7,50 @@ use std::path::{Path, PathBuf};
 
 /// Directories that are never a user's own, nor anything directly in them that a distribution puts there.
 const SYSTEM_DIRECTORIES: &[&str] = &[
-    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/lost+found", "/media", "/mnt",
-    "/opt", "/proc", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var",
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/lost+found",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
 ];
 
 /// Directories below which a home is the system's, not a user's: their content has owners of its own.
 const SYSTEM_TREES: &[&str] = &[
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/cache", "/var/log",
-    "/var/mail", "/var/run", "/var/spool", "/var/www", "/nonexistent",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/cache",
+    "/var/log",
+    "/var/mail",
+    "/var/run",
+    "/var/spool",
+    "/var/www",
+    "/nonexistent",
 ];
 
 /// Whose directory the home is.
@@ -58,7 +94,8 @@ impl Home {
                 None => Self::Own(found),
             },
             Err(LookError::NotFound) => {
-                let through_link = walk.steps.iter().any(|step| step.link.is_some() && step.path.starts_with("/home"));
+                let through_link =
+                    walk.steps.iter().any(|step| step.link.is_some() && step.path.starts_with("/home"));
                 let path = if walk.reached.starts_with("/") { canonical_rest(view, &written) } else { None };
                 match path {
                     Some(path) if !through_link && why_not_own(view, &path, user, passwd).is_none() => {
@@ -130,7 +167,9 @@ mod tests {
 
     fn home(line: &str) -> Home {
         let mut tree = MemTree::new();
-        tree.dir("/home/u", 0o755, 1000, 1000).dir("/home/other/in", 0o755, 0, 0).dir("/var/www", 0o755, 0, 0);
+        tree.dir("/home/u", 0o755, 1000, 1000)
+            .dir("/home/other/in", 0o755, 0, 0)
+            .dir("/var/www", 0o755, 0, 0);
         tree.file("/home/file", 0o644, 0, 0, b"").link("/home/gone", "/data/u").link("/home/lnk", "u");
         let text = format!("root:x:0:0::/root:/bin/sh\nother:x:7:7::/home/other/in:/bin/sh\n{line}\n");
         let passwd = Passwd::parse(text.as_bytes());
@@ -141,7 +180,9 @@ mod tests {
     #[test]
     fn only_a_home_of_the_users_own_is_walked() {
         assert!(matches!(home("u:x:1000:1000::/home/u:"), Home::Own(_)));
-        assert!(matches!(home("u:x:1000:1000::/home/lnk:"), Home::Own(found) if found.path == Path::new("/home/u")));
+        assert!(
+            matches!(home("u:x:1000:1000::/home/lnk:"), Home::Own(found) if found.path == Path::new("/home/u"))
+        );
         for shared in ["/", "/home", "/etc", "/usr", "/var/www", "/home/other/in", "/home/other", ""] {
             let line = format!("u:x:1000:1000::{shared}:");
             assert!(!matches!(home(&line), Home::Own(_) | Home::Missing { .. }), "{shared}");

@@ -115,7 +115,11 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, modes: &SystemModes) -
             {
                 let path = parent.path.join(name);
                 let xattrs = super::label::for_new(&builder.view, &path, super::label::Role::System);
-                builder.push(&path, super::Change::CreateDirectory { mode: 0o711, uid: 0, gid: 0, xattrs }, why);
+                builder.push(
+                    &path,
+                    super::Change::CreateDirectory { mode: 0o711, uid: 0, gid: 0, xattrs },
+                    why,
+                );
             }
         }
         (CheckId::PrivsepDirMode, Some(path)) => {

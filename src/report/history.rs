@@ -16,13 +16,15 @@ pub fn text(runs: &[RunSummary], style: Style) -> String {
     }
     let mut out = String::new();
     for run in runs {
-        let _ = write!(out, "{}  {:11} {:6} changes", style.paint("1", &run.run), run.state.word(), run.changes);
+        let _ =
+            write!(out, "{}  {:11} {:6} changes", style.paint("1", &run.run), run.state.word(), run.changes);
         if let Some(begin) = &run.begin {
             let users = begin.users.iter().map(|user| escape::words(user)).collect::<Vec<_>>().join(", ");
             let _ = write!(out, "  {}", escape::words(&begin.command));
             let _ = write!(out, "\n    {}", escape::words(&begin.target));
             if let Some(uuid) = &begin.uuid {
-                let _ = write!(out, "  {} {}", begin.filesystem.as_deref().unwrap_or(""), escape::words(uuid));
+                let _ =
+                    write!(out, "  {} {}", begin.filesystem.as_deref().unwrap_or(""), escape::words(uuid));
             }
             if !users.is_empty() {
                 let _ = write!(out, "  user {users}");
@@ -66,7 +68,8 @@ fn summary(run: &RunSummary) -> Value {
 pub fn run_text(run: &LoadedRun) -> Result<String> {
     let mut out = String::new();
     let begin = &run.begin;
-    let _ = writeln!(out, "{}  {}  {}", begin.run, escape::words(&begin.command), escape::words(&begin.target));
+    let _ =
+        writeln!(out, "{}  {}  {}", begin.run, escape::words(&begin.command), escape::words(&begin.target));
     for damage in &run.damage {
         let _ = writeln!(out, "  damaged: {}", escape::words(damage));
     }
@@ -76,14 +79,20 @@ pub fn run_text(run: &LoadedRun) -> Result<String> {
             Step::Intent(intent) => {
                 let path = escape::path(&intent.path.to_path());
                 let _ = writeln!(out, "  {mark} {:16} {path}", intent.action);
-                let _ = writeln!(out, "          {} -> {}", escape::words(&intent.from), escape::words(&intent.to));
+                let _ = writeln!(
+                    out,
+                    "          {} -> {}",
+                    escape::words(&intent.from),
+                    escape::words(&intent.to)
+                );
             }
             Step::Batch(batch) => {
                 for dir in &batch.dirs {
                     for group in &dir.groups {
                         let path = escape::path(&dir.path.to_path());
                         let (uid, gid) = group.from;
-                        let _ = writeln!(out, "  {mark} {} entries of {uid}:{gid} in {path}", group.names.len());
+                        let _ =
+                            writeln!(out, "  {mark} {} entries of {uid}:{gid} in {path}", group.names.len());
                     }
                 }
             }
@@ -108,8 +117,11 @@ pub fn run_json(run: &LoadedRun) -> Result<Value> {
                 "done": run.is_finished(index),
             })),
             Step::Batch(batch) => {
-                let entries: usize = batch.dirs.iter().flat_map(|dir| &dir.groups).map(|group| group.names.len()).sum();
-                steps.push(json!({ "action": "chown-tree", "entries": entries, "done": run.is_finished(index) }));
+                let entries: usize =
+                    batch.dirs.iter().flat_map(|dir| &dir.groups).map(|group| group.names.len()).sum();
+                steps.push(
+                    json!({ "action": "chown-tree", "entries": entries, "done": run.is_finished(index) }),
+                );
             }
         }
     }

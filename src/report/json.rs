@@ -111,8 +111,9 @@ fn user(user: &UserReport, explain: bool) -> Value {
     }
     if explain {
         let steps = last.trace.iter();
-        value["trace"] =
-            steps.map(|step| json!({ "step": step.step, "detail": step.detail, "passed": step.passed })).collect();
+        value["trace"] = steps
+            .map(|step| json!({ "step": step.step, "detail": step.detail, "passed": step.passed }))
+            .collect();
     }
     value
 }

@@ -45,7 +45,8 @@ pub fn volume(report: &Report, style: Style) -> String {
             let _ = write!(line, ", label {}", escape::words(label));
         }
         let name = root.os_name.as_deref().or(root.os_id.as_deref()).unwrap_or("unknown system");
-        let sshd = root.sshd.as_deref().map_or("no sshd found".to_owned(), |version| format!("OpenSSH {version}"));
+        let sshd =
+            root.sshd.as_deref().map_or("no sshd found".to_owned(), |version| format!("OpenSSH {version}"));
         let second = format!(
             "{}, {sshd}, SELinux {}, journal {}",
             escape::words(name),
@@ -69,21 +70,35 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
         Verdict::Refuse => style.paint(RED, "sshd REFUSES"),
         Verdict::Unknown => style.paint(YELLOW, "UNKNOWN whether sshd accepts"),
     };
-    let head = format!("{}: {verdict} ({})", style.paint(BOLD, &escape::words(&user.name)), escape::words(&user.chosen_by));
+    let head = format!(
+        "{}: {verdict} ({})",
+        style.paint(BOLD, &escape::words(&user.name)),
+        escape::words(&user.chosen_by)
+    );
     let _ = writeln!(out, "\n{}", wrap(&head, 0, 2, style));
     for key in &answer.keys {
-        let found = key.found.as_ref().map_or("in no file of keys".into(), |at| {
-            format!("in {}:{}", escape::path(&at.file), at.line)
-        });
+        let found = key
+            .found
+            .as_ref()
+            .map_or("in no file of keys".into(), |at| format!("in {}:{}", escape::path(&at.file), at.line));
         let (mark, code) = mark_of(key.verdict);
         let _ = writeln!(
             out,
             "{}",
-            wrap(&format!("{}  key {} {}: {found}", style.paint(code, mark), key.algorithm, key.fingerprint), 2, 6, style)
+            wrap(
+                &format!("{}  key {} {}: {found}", style.paint(code, mark), key.algorithm, key.fingerprint),
+                2,
+                6,
+                style
+            )
         );
     }
     for reason in &answer.unknown {
-        let _ = writeln!(out, "{}", wrap(&format!("{}  {}", style.paint(YELLOW, "??"), escape::words(reason)), 2, 6, style));
+        let _ = writeln!(
+            out,
+            "{}",
+            wrap(&format!("{}  {}", style.paint(YELLOW, "??"), escape::words(reason)), 2, 6, style)
+        );
     }
     let mut shown = vec![false; answer.findings.len()];
     let widths = owner_widths(answer, &report.names);
@@ -150,12 +165,17 @@ fn path_line(
         None if node.stat.is_none() => style.paint(RED, "NO"),
         None => style.paint(GREEN, "ok"),
     };
-    let name = if node.path == Path::new("/") { "/".into() } else { node.path.file_name().map_or_else(String::new, |name| escape::path(Path::new(name))) };
+    let name = if node.path == Path::new("/") {
+        "/".into()
+    } else {
+        node.path.file_name().map_or_else(String::new, |name| escape::path(Path::new(name)))
+    };
     let indent = " ".repeat(depth.min(12) * 2);
     match &node.stat {
         None => format!("  {mark}  {:10} {:users$} {:groups$} {indent}{name}\n", "missing", "-", "-"),
         Some(stat) => {
-            let link = node.link.as_ref().map_or_else(String::new, |target| format!(" -> {}", escape::path(target)));
+            let link =
+                node.link.as_ref().map_or_else(String::new, |target| format!(" -> {}", escape::path(target)));
             format!(
                 "  {mark}  {} {} {} {indent}{name}{link}\n",
                 letters(stat),
@@ -173,7 +193,8 @@ fn pad(text: &str, width: usize) -> String {
 /// "drwxr-xr-x", as ls -l.
 fn letters(stat: &Stat) -> String {
     let mut out = String::from(stat.kind.letter());
-    for (shift, special, set, unset) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')] {
+    for (shift, special, set, unset) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
+    {
         let bits = stat.mode >> shift & 7;
         out.push(if bits & 4 != 0 { 'r' } else { '-' });
         out.push(if bits & 2 != 0 { 'w' } else { '-' });
@@ -200,10 +221,15 @@ fn finding(finding: &Finding, alone: bool, style: Style) -> String {
             let line = finding.line.map_or_else(String::new, |line| format!(":{line}"));
             format!("{}{line}: ", escape::path(path))
         });
-        let _ = writeln!(out, "{}", wrap(&format!("{mark}  {place}{meaning} [{}]", finding.check.name()), 2, 6, style));
+        let _ = writeln!(
+            out,
+            "{}",
+            wrap(&format!("{mark}  {place}{meaning} [{}]", finding.check.name()), 2, 6, style)
+        );
     } else {
         let line = finding.line.map_or_else(String::new, |line| format!("line {line}: "));
-        let _ = writeln!(out, "{}", wrap(&format!("{line}{meaning} [{}]", finding.check.name()), 6, 8, style));
+        let _ =
+            writeln!(out, "{}", wrap(&format!("{line}{meaning} [{}]", finding.check.name()), 6, 8, style));
     }
     let mut facts = Vec::new();
     if !finding.is.is_empty() {
@@ -234,7 +260,9 @@ fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static str> {
         FixedBy::Account => "an edit of the account (--fix account is not yet available)",
         FixedBy::Service => "enabling the ssh unit (--fix service is not yet available)",
         FixedBy::System => "an edit by hand (--fix system is not yet available)",
-        FixedBy::Nothing if severity == Severity::Blocks => "nothing that volrescue does: it needs your decision",
+        FixedBy::Nothing if severity == Severity::Blocks => {
+            "nothing that volrescue does: it needs your decision"
+        }
         FixedBy::Nothing => return None,
     })
 }
@@ -250,7 +278,11 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
         (n, true) => format!("Plan, {n} changes:"),
         (n, false) => {
             let changed = applied.iter().filter(|one| one.outcome == Outcome::Changed).count();
-            if changed == 0 { "Nothing had to change.".to_owned() } else { format!("{changed} of {n} changes made:") }
+            if changed == 0 {
+                "Nothing had to change.".to_owned()
+            } else {
+                format!("{changed} of {n} changes made:")
+            }
         }
     };
     let _ = writeln!(out, "\n{}", style.paint(BOLD, &head));
@@ -308,14 +340,25 @@ pub fn ending(report: &Report, style: Style) -> String {
     }
     match &report.unmount {
         Unmount::Failed(why) => {
-            let _ = writeln!(out, "\n{}", wrap(&style.paint(RED, &format!("The volume could not be let go: {}", escape::words(why))), 0, 2, style));
+            let _ = writeln!(
+                out,
+                "\n{}",
+                wrap(
+                    &style.paint(RED, &format!("The volume could not be let go: {}", escape::words(why))),
+                    0,
+                    2,
+                    style
+                )
+            );
         }
         Unmount::Clean if report.command != "diagnose" => {
             let _ = writeln!(out, "\nThe volume is unmounted and clean.");
         }
         Unmount::Clean | Unmount::NotMounted => {}
     }
-    if let Some(run) = report.run.as_ref().filter(|_| report.actions.iter().any(|one| one.outcome == Outcome::Changed)) {
+    if let Some(run) =
+        report.run.as_ref().filter(|_| report.actions.iter().any(|one| one.outcome == Outcome::Changed))
+    {
         let _ = writeln!(out, "To take this run back: volrescue undo {run}");
     }
     if let Some(next) = &report.next_step {
@@ -370,7 +413,9 @@ pub fn list(disks: &[ListedDisk], style: Style) -> String {
             let _ = writeln!(out, "{}", wrap(&format!("note: {}", escape::words(note)), 2, 8, style));
         }
         let verdict = match (&disk.why_not, disk.rescuable) {
-            (_, true) => style.paint(GREEN, &format!("could be rescued: volrescue diagnose {}", disk.device.display())),
+            (_, true) => {
+                style.paint(GREEN, &format!("could be rescued: volrescue diagnose {}", disk.device.display()))
+            }
             (Some(why), false) => format!("can't be rescued: {}", escape::words(why)),
             (None, false) => "holds no filesystem that could be a root".into(),
         };

@@ -1,9 +1,9 @@
 //! `diagnose`: look, judge, let go. Nothing is written.
 
+use super::keys;
 use super::session::{self, Mode, Session};
 use super::signals::Stop;
 use super::targets::{self, Job};
-use super::keys;
 use crate::cli::DiagnoseArgs;
 use crate::error::{ExitCode, Refusal};
 use crate::report::Report;
@@ -38,8 +38,13 @@ fn examine(args: &DiagnoseArgs, report: &mut Report) -> Result<()> {
         let users = session.users(&seen, &args.login.users)?;
         for (name, chosen_by) in users {
             stop.check()?;
-            let question =
-                Question { user: name.clone(), keys: &keys, now: session::now(), address, host: host.clone() };
+            let question = Question {
+                user: name.clone(),
+                keys: &keys,
+                now: session::now(),
+                address,
+                host: host.clone(),
+            };
             let before = session.ask(&seen, &question);
             report.users.push(session::user_report(name.to_string(), chosen_by, before));
         }

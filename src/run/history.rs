@@ -19,7 +19,11 @@ pub(super) fn history(args: &HistoryArgs) -> ExitCode {
             }
         }),
         Some(run) => journal::load(&state, run).and_then(|run| {
-            if args.output.json { Ok(super::pretty(&history::run_json(&run)?)) } else { history::run_text(&run) }
+            if args.output.json {
+                Ok(super::pretty(&history::run_json(&run)?))
+            } else {
+                history::run_text(&run)
+            }
         }),
     };
     match printed {

@@ -1,6 +1,9 @@
 //! `--fix host-keys`: new host keys by the helper's ssh-keygen, made in memory that belongs to nobody else.
 
-#![expect(clippy::disallowed_methods, reason = "ssh-keygen runs here, in a tmpfs of this run's own namespace")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "ssh-keygen runs here, in a tmpfs of this run's own namespace"
+)]
 
 use crate::error::Refusal;
 use crate::finding::CheckId;
@@ -27,7 +30,8 @@ pub(super) fn make(
     dry_run: bool,
 ) -> Result<Vec<Action>> {
     let Some(user) = user else { return Ok(Vec::new()) };
-    let mut files: Vec<String> = user.before.effective.host_keys.iter().map(|key| key.value.to_string()).collect();
+    let mut files: Vec<String> =
+        user.before.effective.host_keys.iter().map(|key| key.value.to_string()).collect();
     let findings = user.before.findings.iter();
     let unusable: Vec<&Path> = findings
         .filter(|finding| finding.check == CheckId::HostKeysUnusable)
@@ -114,7 +118,8 @@ fn generate(kind: &str) -> Result<(Vec<u8>, Vec<u8>)> {
         return Err(Refusal::failed(format!("ssh-keygen failed for a key of type {kind}: {words}")).into());
     }
     let private = std::fs::read(&file).context("reading the new host key")?;
-    let public = std::fs::read(file.with_extension("pub")).context("reading the new host key's public half")?;
+    let public =
+        std::fs::read(file.with_extension("pub")).context("reading the new host key's public half")?;
     scratch.unmount()?;
     Ok((private, public))
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "these are files of the helper that the operator named")]
 
 use crate::error::Refusal;
-use crate::keys::{KeyForm, PublicKey, read_key};
+use crate::keys::{KeyForm, PrivateKeyText, PublicKey, read_key};
 use anyhow::{Context, Result};
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -40,8 +40,10 @@ fn read_one(file: &Path) -> Result<Vec<PublicKey>, Refusal> {
         Ok(KeyForm::Public(keys)) => Ok(keys),
         Ok(KeyForm::NeedsSshKeygen) => {
             let line = public_half(&content).map_err(|error| {
-                Refusal::usage(format!("{name}: the public half of this private key can't be read: {error:#}"))
-                    .hint("Give the public key itself (the .pub file, or the output of ssh-keygen -y).")
+                Refusal::usage(format!(
+                    "{name}: the public half of this private key can't be read: {error:#}"
+                ))
+                .hint("Give the public key itself (the .pub file, or the output of ssh-keygen -y).")
             })?;
             match read_key(&line) {
                 Ok(KeyForm::Public(keys)) => Ok(keys),
@@ -93,7 +95,7 @@ fn public_half(private: &[u8]) -> Result<Vec<u8>> {
 pub(super) struct Pair {
     /// What goes into the volume.
     pub(super) public: PublicKey,
-    private: String,
+    private: PrivateKeyText,
     file: PathBuf,
 }
 
@@ -107,7 +109,7 @@ pub(super) fn make_pair(file: &Path, comment: &str) -> Result<Pair, Refusal> {
     }
     let (private, public) = crate::keys::generate_ed25519(comment)
         .map_err(|error| Refusal::failed(format!("making an Ed25519 key failed: {error}")))?;
-    Ok(Pair { public, private: private.to_string(), file: file.to_path_buf() })
+    Ok(Pair { public, private, file: file.to_path_buf() })
 }
 
 impl Pair {
@@ -119,13 +121,15 @@ impl Pair {
         let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file);
         let written = created.and_then(|mut out| {
             out.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-            out.write_all(self.private.as_bytes())?;
+            self.private.write(|text| out.write_all(text))?;
             out.sync_all()
         });
         written.map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => exists(&self.file),
-            _ => Refusal::usage(format!("{}: the private key can't be written: {error}", self.file.display()))
-                .hint("Give a path in a directory of this helper that can be written."),
+            _ => {
+                Refusal::usage(format!("{}: the private key can't be written: {error}", self.file.display()))
+                    .hint("Give a path in a directory of this helper that can be written.")
+            }
         })
     }
 }

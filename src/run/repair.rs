@@ -73,14 +73,16 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         if !args.create_user
             && let Some((name, _)) = users.iter().find(|(name, _)| seen.system.passwd.by_name(name).is_none())
         {
-            return Err(Refusal::new(ExitCode::Refused, format!("{name}: no such user in the passwd of the volume"))
-                .hint("Give --create-user to put the entry back, or --user with the name of another account.")
-                .into());
+            return Err(Refusal::new(
+                ExitCode::Refused,
+                format!("{name}: no such user in the passwd of the volume"),
+            )
+            .hint("Give --create-user to put the entry back, or --user with the name of another account.")
+            .into());
         }
         let names: Vec<BString> = users.iter().map(|(name, _)| name.clone()).collect();
         let wish = wish(args, keys.clone(), &seen, report)?;
-        let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)
-            ?;
+        let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
         report.notes.extend(plan.notes.iter().cloned());
         stop.check()?;
         if args.dry_run {
@@ -154,11 +156,8 @@ fn planned(plan: Plan) -> Vec<Applied> {
 
 fn show_plan(plan: &Plan, report: &Report, json: bool) {
     let style = Style::of_stdout();
-    let actions: Vec<Applied> = planned(Plan {
-        actions: plan.actions.clone(),
-        notes: Vec::new(),
-        predicted: Vec::new(),
-    });
+    let actions: Vec<Applied> =
+        planned(Plan { actions: plan.actions.clone(), notes: Vec::new(), predicted: Vec::new() });
     let mut text = text::volume(report, style);
     for user in &report.users {
         text.push_str(&text::diagnosis(user, &user.before, report, style));
@@ -194,7 +193,11 @@ fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report)
 
 fn tell_tree(result: &apply::TreeResult, report: &mut Report) {
     for one in &result.kept {
-        report.kept.push(KeptSummary { owner: one.owner, entries: one.entries, example: one.example.clone() });
+        report.kept.push(KeptSummary {
+            owner: one.owner,
+            entries: one.entries,
+            example: one.example.clone(),
+        });
     }
     if let Some(example) = &result.hardlink_example {
         report.notes.push(format!(
@@ -256,7 +259,9 @@ fn apply(
         return Err(Refusal::failed(format!("{error:#}")).hint(how_to_go_on).into());
     }
     if done.stopped && changed {
-        return Err(Refusal::failed("stopped by a signal before the end of the plan").hint(how_to_go_on).into());
+        return Err(Refusal::failed("stopped by a signal before the end of the plan")
+            .hint(how_to_go_on)
+            .into());
     }
     if done.stopped {
         return Err(super::signals::interrupted().into());

@@ -17,7 +17,9 @@ use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserRepo
 use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
 use crate::view::{TEXT_LIMIT, View, read_following};
-use crate::volume::{Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume};
+use crate::volume::{
+    Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume,
+};
 use anyhow::Result;
 use bstr::{BString, ByteSlice};
 use std::ffi::OsStr;
@@ -178,7 +180,8 @@ impl Session {
         let others = seen.system.passwd.entries.iter().filter(is_login).take(MOST);
         others
             .filter(|entry| {
-                let question = Question { user: entry.name.clone(), keys, now: now(), address: None, host: None };
+                let question =
+                    Question { user: entry.name.clone(), keys, now: now(), address: None, host: None };
                 self.ask(seen, &question).verdict == Verdict::Accept
             })
             .map(|entry| entry.name.to_string())
@@ -204,7 +207,11 @@ impl Session {
         RunInfo {
             command: report.command.to_owned(),
             given: report.target.as_ref().map_or_else(String::new, |target| target.given.clone()),
-            device: report.target.as_ref().and_then(|target| target.device.as_ref()).map(|path| path.display().to_string()),
+            device: report
+                .target
+                .as_ref()
+                .and_then(|target| target.device.as_ref())
+                .map(|path| path.display().to_string()),
             filesystem: Some(info.filesystem.clone()),
             uuid: info.uuid.clone(),
             partition: info.partition,
@@ -219,7 +226,9 @@ impl Session {
         let info = &self.mounted.info;
         let key = info.uuid.clone().unwrap_or_else(|| {
             let inventory = Inventory::new(self.root());
-            inventory.lstat(Path::new("/")).map_or_else(|_| "unknown".into(), |stat| format!("{}-{}", stat.dev, stat.ino))
+            inventory
+                .lstat(Path::new("/"))
+                .map_or_else(|_| "unknown".into(), |stat| format!("{}-{}", stat.dev, stat.ino))
         });
         VolumeLock::take(state, &key)
     }
@@ -245,7 +254,8 @@ impl Session {
                         .into()),
                     Err(cause) => {
                         let mut refusal = refusal_of(&cause);
-                        refusal.message = format!("{}; then letting go of the volume failed: {words}", refusal.message);
+                        refusal.message =
+                            format!("{}; then letting go of the volume failed: {words}", refusal.message);
                         refusal.code = refusal.code.max(ExitCode::Failed);
                         Err(refusal.into())
                     }
@@ -257,7 +267,9 @@ impl Session {
 
 /// SELinux as the volume would boot with it: its configuration, and whether there is a policy at all.
 fn selinux(view: &dyn View) -> &'static str {
-    let Ok(config) = read_following(view, Path::new("/etc/selinux/config"), TEXT_LIMIT) else { return "disabled" };
+    let Ok(config) = read_following(view, Path::new("/etc/selinux/config"), TEXT_LIMIT) else {
+        return "disabled";
+    };
     let value = |name: &str| {
         let lines = config.lines().map(<[u8]>::trim_ascii);
         let values = lines.filter_map(|line| line.strip_prefix(name.as_bytes()));

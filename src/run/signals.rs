@@ -32,5 +32,8 @@ impl Stop {
 
 /// Stopped before any change.
 pub(super) fn interrupted() -> crate::error::Refusal {
-    crate::error::Refusal::new(crate::error::ExitCode::Interrupted, "stopped by a signal; nothing was changed")
+    crate::error::Refusal::new(
+        crate::error::ExitCode::Interrupted,
+        "stopped by a signal; nothing was changed",
+    )
 }

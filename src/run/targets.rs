@@ -22,7 +22,13 @@ pub(super) struct Job {
 }
 
 /// Runs the jobs, `at_a_time` in parallel, and prints what each said when it is done. The highest exit code counts.
-pub(super) fn run_all(command: &'static str, jobs: Vec<Job>, at_a_time: u16, json: bool, keys: &[u8]) -> ExitCode {
+pub(super) fn run_all(
+    command: &'static str,
+    jobs: Vec<Job>,
+    at_a_time: u16,
+    json: bool,
+    keys: &[u8],
+) -> ExitCode {
     let stop = match Stop::listen() {
         Ok(stop) => stop,
         Err(error) => return super::refuse(command, json, &Refusal::failed(format!("{error:#}"))),
@@ -36,14 +42,18 @@ pub(super) fn run_all(command: &'static str, jobs: Vec<Job>, at_a_time: u16, jso
             match start(&job, keys) {
                 Ok((child, reader)) => running.push((job, child, reader)),
                 Err(error) => {
-                    let refusal = Refusal::failed(format!("{}: this program can't run itself: {error}", job.target));
+                    let refusal =
+                        Refusal::failed(format!("{}: this program can't run itself: {error}", job.target));
                     highest = highest.max(super::refuse(command, json, &refusal));
                 }
             }
         }
         if stop.asked() {
             for job in waiting.drain(..) {
-                let refusal = Refusal::new(ExitCode::Interrupted, format!("{}: not begun: stopped by a signal", job.target));
+                let refusal = Refusal::new(
+                    ExitCode::Interrupted,
+                    format!("{}: not begun: stopped by a signal", job.target),
+                );
                 highest = highest.max(line(command, json, &refusal));
             }
         }
@@ -67,7 +77,8 @@ pub(super) fn run_all(command: &'static str, jobs: Vec<Job>, at_a_time: u16, jso
 
 fn start(job: &Job, keys: &[u8]) -> std::io::Result<(Child, std::thread::JoinHandle<Vec<u8>>)> {
     let stdin = if keys.is_empty() { Stdio::null() } else { Stdio::piped() };
-    let mut child = Command::new("/proc/self/exe").args(&job.args).stdin(stdin).stdout(Stdio::piped()).spawn()?;
+    let mut child =
+        Command::new("/proc/self/exe").args(&job.args).stdin(stdin).stdout(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         let _ = std::io::Write::write_all(&mut stdin, keys);
     }

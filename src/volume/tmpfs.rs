@@ -42,9 +42,8 @@ impl PrivateTmpfs {
     /// If something still uses it.
     pub fn unmount(mut self) -> Result<()> {
         match self.point.take() {
-            Some(point) => {
-                umount2(&point, MntFlags::UMOUNT_NOFOLLOW).with_context(|| format!("unmounting {}", point.display()))
-            }
+            Some(point) => umount2(&point, MntFlags::UMOUNT_NOFOLLOW)
+                .with_context(|| format!("unmounting {}", point.display())),
             None => Ok(()),
         }
     }
