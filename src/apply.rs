@@ -3,7 +3,7 @@
 //! Each action is checked once more before it is done: what is already as it should be is left alone, and what is
 //! neither as planned nor as wanted is skipped and named. An error ends the work; what was done is in the journal.
 
-use crate::journal::record::{Changed, Hex, Intent, Inverse, Made, ParentBefore, State, Text};
+use crate::journal::record::{Changed, Hex, Intent, Inverse, Made, ParentBefore, Text};
 use crate::journal::{Journal, sha256};
 use crate::plan::{Action, Applied, Before, Change, Outcome};
 use crate::root::{Attributes, Directory, Handle, NewFile, Placing, Root, temp_name};
@@ -86,6 +86,12 @@ pub fn apply(root: &Root, actions: &[Action], journal: &mut Journal, watch: &mut
             }
         }
     }
+    // What the journal calls done is to be there after a power cut.
+    if report.changed()
+        && let Err(error) = root.sync()
+    {
+        report.error.get_or_insert(error);
+    }
     report
 }
 
@@ -116,6 +122,7 @@ impl Applier<'_> {
                 self.set_xattr(name, from.as_deref(), to.as_deref()).map(simple)
             }
             Change::CreateDirectory { .. } | Change::CreateLink { .. } => self.create().map(simple),
+            Change::RemoveLink { target } => self.remove_link(target).map(simple),
             Change::WriteFile { .. } => self.write_file().map(simple),
             Change::RemoveLink { .. } => anyhow::bail!("not yet"),
             Change::ChownTree { .. } => self.chown_tree(),
@@ -270,6 +277,33 @@ impl Applier<'_> {
         let done = inode::unlocked(&[(&place.itself, place.before.flags)], || match &target {
             None => place.directory.make_directory(&place.name, &temp, (mode, uid, gid), &xattrs),
             Some(to) => place.directory.make_link(&place.name, &temp, to, (uid, gid), &xattrs, Placing::New),
+        });
+        self.finish(number, done)
+    }
+
+    fn remove_link(&mut self, target: &Path) -> Result<Outcome> {
+        let place = match self.parent()? {
+            Look::Found(place) => place,
+            Look::Meanwhile(what) => return Ok(Outcome::Skipped(what)),
+        };
+        let (handle, now) = match self.look()? {
+            Look::Found(found) => found,
+            Look::Meanwhile(_) => return Ok(Outcome::Unchanged),
+        };
+        if now.stat.kind != FileKind::Symlink {
+            return Ok(meanwhile(now.stat.kind.words()));
+        }
+        let is = handle.read_link().with_context(|| format!("reading {}", self.path().display()))?;
+        if is != target {
+            return Ok(meanwhile(format!("a link to {}", is.display())));
+        }
+        let before =
+            inode::state(&handle, &now).with_context(|| format!("reading {}", self.path().display()))?;
+        let undo = Inverse::Removed { before, target: target.into(), temp: temp_name().as_os_str().into() };
+        let number = self.intend(undo, Some(place.before))?;
+        let done = inode::unlocked(&[(&place.itself, place.before.flags)], || {
+            place.directory.unlink(&place.name)?;
+            place.directory.sync()
         });
         self.finish(number, done)
     }

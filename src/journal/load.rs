@@ -117,6 +117,12 @@ impl LoadedRun {
             .is_some_and(|at| self.finished.binary_search(&at.batch_of.unwrap_or(at.number)).is_ok())
     }
 
+    /// The number of a step's record, by which other records speak of it.
+    #[must_use]
+    pub fn number(&self, index: usize) -> u64 {
+        self.steps.get(index).map_or(0, |at| at.number)
+    }
+
     /// Reads a step.
     ///
     /// # Errors

@@ -143,6 +143,15 @@ pub enum Inverse {
         /// What will be there.
         after: Made,
     },
+    /// A link that goes away.
+    Removed {
+        /// Its attributes.
+        before: State,
+        /// Its target.
+        target: Text,
+        /// The name that it has on its way back.
+        temp: Text,
+    },
     /// The owners in a tree; the batches that follow have the old ones.
     Tree {
         /// New owner.

@@ -45,7 +45,7 @@ impl Links {
         }
         if let Some(linked) = self.files.get_mut(&stat.ino) {
             linked.seen += 1;
-        } else if self.overflow > 0 || self.files.len() >= MEMORY {
+        } else if self.shares == 1 && (self.overflow > 0 || self.files.len() >= MEMORY) {
             // From here on only counting: another walk takes them share by share.
             self.overflow += 1;
         } else {
