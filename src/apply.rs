@@ -124,7 +124,6 @@ impl Applier<'_> {
             Change::CreateDirectory { .. } | Change::CreateLink { .. } => self.create().map(simple),
             Change::RemoveLink { target } => self.remove_link(target).map(simple),
             Change::WriteFile { .. } => self.write_file().map(simple),
-            Change::RemoveLink { .. } => anyhow::bail!("not yet"),
             Change::ChownTree { .. } => self.chown_tree(),
         }
     }

@@ -5,7 +5,7 @@
 use crate::accounts::{Group, Passwd};
 use crate::error::Refusal;
 use crate::finding::Verdict;
-use crate::plan::Applied;
+use crate::plan::{Applied, Outcome};
 use crate::sshd::Evaluation;
 use std::path::PathBuf;
 
@@ -33,6 +33,10 @@ pub struct Report {
     pub accepted_for: Vec<String>,
     /// The plan, with what became of it.
     pub actions: Vec<Applied>,
+    /// What an undo put back.
+    pub undone: Vec<UndoneStep>,
+    /// The run that was undone.
+    pub undoes: Option<String>,
     /// Entries that were not taken.
     pub kept: Vec<KeptSummary>,
     /// What the operator should know besides.
@@ -118,6 +122,21 @@ impl UserReport {
     pub fn verdict(&self) -> Verdict {
         self.last().verdict
     }
+}
+
+/// One thing that an undo put back, or would.
+#[derive(Clone, Debug)]
+pub struct UndoneStep {
+    /// Where.
+    pub path: PathBuf,
+    /// The action that was taken back.
+    pub what: String,
+    /// What is there again.
+    pub back_to: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Entries of a tree.
+    pub entries: Option<u64>,
 }
 
 /// Entries of one owner that were left alone.

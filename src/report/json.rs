@@ -1,6 +1,6 @@
 //! The JSON document, schema 1. Fields may be added; none is renamed or dropped.
 
-use super::{Report, UserReport, escape};
+use super::{Report, UndoneStep, UserReport, escape};
 use crate::error::Refusal;
 use crate::finding::{CheckId, Finding, Severity};
 use crate::plan::{Applied, Outcome};
@@ -44,6 +44,8 @@ pub fn document(report: &Report) -> Value {
         "root": root,
         "users": report.users.iter().map(|user| self::user(user, report.explain)).collect::<Vec<_>>(),
         "actions": report.actions.iter().map(action).collect::<Vec<_>>(),
+        "undoes": report.undoes,
+        "undone": report.undone.iter().map(undone).collect::<Vec<_>>(),
         "kept": report.kept.iter().map(|kept| json!({
             "owner": kept.owner,
             "name": report.names.passwd.by_uid(kept.owner).map(|entry| entry.name.to_string()),
@@ -134,15 +136,31 @@ fn finding(finding: &Finding) -> Value {
     })
 }
 
-fn action(applied: &Applied) -> Value {
-    let (from, to) = applied.action.change.from_to();
-    let (outcome, reason) = match &applied.outcome {
+fn outcome(outcome: &Outcome) -> (&'static str, Option<&String>) {
+    match outcome {
         Outcome::Planned => ("planned", None),
         Outcome::Changed => ("changed", None),
         Outcome::Unchanged => ("unchanged", None),
         Outcome::Skipped(why) => ("skipped", Some(why)),
         Outcome::Failed(why) => ("failed", Some(why)),
-    };
+    }
+}
+
+fn undone(step: &UndoneStep) -> Value {
+    let (word, reason) = outcome(&step.outcome);
+    json!({
+        "action": step.what,
+        "path": escape::json(step.path.as_os_str()),
+        "to": step.back_to,
+        "outcome": word,
+        "reason": reason,
+        "entries": step.entries,
+    })
+}
+
+fn action(applied: &Applied) -> Value {
+    let (from, to) = applied.action.change.from_to();
+    let (outcome, reason) = outcome(&applied.outcome);
     json!({
         "action": applied.action.change.word(),
         "path": escape::json(applied.action.path.as_os_str()),

@@ -287,13 +287,7 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
     };
     let _ = writeln!(out, "\n{}", style.paint(BOLD, &head));
     for one in applied {
-        let (mark, code) = match &one.outcome {
-            Outcome::Planned => ("  ", ""),
-            Outcome::Changed => ("ok", GREEN),
-            Outcome::Unchanged => (" =", ""),
-            Outcome::Skipped(_) => (" -", YELLOW),
-            Outcome::Failed(_) => ("NO", RED),
-        };
+        let (mark, code) = mark_of_outcome(&one.outcome);
         let mark = if code.is_empty() { mark.to_owned() } else { style.paint(code, mark) };
         let (from, to) = one.action.change.from_to();
         let what = match &one.action.change {
@@ -312,6 +306,44 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
         }
     }
     out
+}
+
+/// What an undo put back, or would.
+#[must_use]
+pub fn undone(report: &Report, style: Style) -> String {
+    let Some(run) = &report.undoes else { return String::new() };
+    let mut out = String::new();
+    if report.undone.is_empty() {
+        let _ = writeln!(out, "\nRun {run} changed nothing that could be put back.");
+        return out;
+    }
+    let _ = writeln!(out, "\n{}", style.paint(BOLD, &format!("Undo of run {run}:")));
+    for step in &report.undone {
+        let (mark, code) = mark_of_outcome(&step.outcome);
+        let mark = if code.is_empty() { mark.to_owned() } else { style.paint(code, mark) };
+        let path = escape::path(&step.path);
+        let _ = writeln!(out, "{}", wrap(&format!("{mark}  {:16} {path}", step.what), 2, 23, style));
+        let entries = step.entries.map_or_else(String::new, |entries| format!(", {entries} entries"));
+        let _ = writeln!(
+            out,
+            "{}",
+            wrap(&format!("back to {}{entries}", escape::words(&step.back_to)), 23, 23, style)
+        );
+        if let Outcome::Skipped(why) | Outcome::Failed(why) = &step.outcome {
+            let _ = writeln!(out, "{}", wrap(&escape::words(why), 23, 23, style));
+        }
+    }
+    out
+}
+
+fn mark_of_outcome(outcome: &Outcome) -> (&'static str, &'static str) {
+    match outcome {
+        Outcome::Planned => ("  ", ""),
+        Outcome::Changed => ("ok", GREEN),
+        Outcome::Unchanged => (" =", ""),
+        Outcome::Skipped(_) => (" -", YELLOW),
+        Outcome::Failed(_) => ("NO", RED),
+    }
 }
 
 /// What was kept, notes, how the volume was let go, and the next step.

@@ -64,6 +64,9 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
     let session = Session::open(&args.target, mode, &needed, &stop, report)?;
     let mut change = || -> Result<()> {
         let mut lock = if args.dry_run { None } else { Some(session.lock(&state)?) };
+        if lock.is_some() {
+            super::undo::settle_earlier(&session, &state, report)?;
+        }
         let seen = session.look(report);
         let users = session.users(&seen, &args.login.users)?;
         for (name, chosen_by) in &users {

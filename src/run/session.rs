@@ -7,7 +7,8 @@ use crate::cli::{StateArgs, TargetArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::finding::Verdict;
 use crate::inventory::Inventory;
-use crate::journal::{RunInfo, VolumeLock};
+use crate::journal::record::Begin;
+use crate::journal::{LoadedRun, RunInfo, VolumeLock};
 use crate::keys::PublicKey;
 use crate::os::{self, OsFacts};
 use crate::plan::{Action, Change};
@@ -43,6 +44,7 @@ pub(super) struct Session {
     // Before `mounted`: while this is open, the filesystem is busy.
     root: Root,
     mounted: MountedRoot,
+    device: String,
 }
 
 /// What every question needs.
@@ -76,6 +78,7 @@ impl Session {
         };
         let volume = Volume::open(&target, mode.access())?;
         let info = volume.info();
+        let device = info.device.clone();
         report.target = Some(TargetSummary {
             given: info.given,
             kind: match info.kind {
@@ -95,7 +98,7 @@ impl Session {
         })?;
         progress.finish();
         let root = mounted.root()?;
-        Ok(Self { root, mounted })
+        Ok(Self { root, mounted, device })
     }
 
     /// The door to the files.
@@ -221,6 +224,28 @@ impl Session {
         }
     }
 
+    /// Is this the volume that the run was about?
+    pub(super) fn is(&self, begin: &Begin) -> bool {
+        match &begin.uuid {
+            Some(uuid) => self.mounted.info.uuid.as_ref() == Some(uuid),
+            None => self.mounted.info.uuid.is_none() && begin.device.as_deref() == Some(self.device.as_str()),
+        }
+    }
+
+    /// Refuses a volume that the run was not about.
+    pub(super) fn must_be(&self, run: &LoadedRun) -> Result<()> {
+        let recorded = run.begin.uuid.as_deref().unwrap_or("no id");
+        if run.begin.uuid.is_none() || self.mounted.info.uuid == run.begin.uuid {
+            return Ok(());
+        }
+        let found = self.mounted.info.uuid.as_deref().unwrap_or("none");
+        Err(Refusal::target(format!(
+            "this is another volume: the run changed filesystem {recorded}, this one is {found}"
+        ))
+        .hint("Attach the volume that the run changed, or name it with --target.")
+        .into())
+    }
+
     /// The one run that may write on this volume now.
     pub(super) fn lock(&self, state: &Path) -> Result<VolumeLock> {
         let info = &self.mounted.info;
@@ -235,7 +260,7 @@ impl Session {
 
     /// Lets go of the volume, whatever became of the work; both failures are told.
     pub(super) fn close(self, report: &mut Report, worked: Result<()>) -> Result<()> {
-        let Self { root, mounted } = self;
+        let Self { root, mounted, device: _ } = self;
         drop(root);
         match mounted.close() {
             Ok(unmounted) => {
@@ -337,6 +362,7 @@ fn people(report: &Report, with_diagnosis: bool) -> String {
             out.push_str(&text::diagnosis(user, &user.before, report, style));
         }
     }
+    out.push_str(&text::undone(report, style));
     let planned = report.command == "repair" && !report.users.is_empty();
     if planned && (report.error.is_none() || !report.actions.is_empty()) {
         out.push_str(&text::actions(&report.actions, style));
