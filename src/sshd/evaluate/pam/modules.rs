@@ -2,11 +2,12 @@
 
 use super::super::Case;
 use super::super::account::{shell_of, today};
-use super::super::hosts::{Tri, host_list, match_pattern};
+use super::super::hosts::{Tri, host_list};
 use super::limits;
 use super::stack::{Code, Handler, Kind, Rule};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
+use crate::sshd::pattern::match_pattern;
 use crate::view::{TEXT_LIMIT, View, follow, read_following};
 use bstr::{BString, ByteSlice};
 use std::path::{Path, PathBuf};
