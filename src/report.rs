@@ -53,8 +53,6 @@ pub struct Report {
     pub explain: bool,
     /// Names for ids, from the volume.
     pub names: Names,
-    /// How to attach the volume again, and the like.
-    pub next_step: Option<String>,
 }
 
 /// What was opened.
