@@ -2,7 +2,11 @@
 //! our results, each in a chroot of a copy of a small Debian. Needs root, and the tree that scripts/test makes
 //! (target/trees/bookworm, or the directory that VOLRESCUE_TREE names).
 
-#![expect(clippy::disallowed_methods, reason = "the tests prepare a tree and run its programs")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "the tests prepare a tree and run its programs; a helper that fails is a test that fails"
+)]
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

@@ -371,7 +371,8 @@ impl Trial<'_> {
             return places.clone();
         }
         let others = self.index.values().flatten().filter(|place| place.key.key.algorithm == key.algorithm);
-        let mut places: Vec<Place<'_>> = others.filter(|place| place.key.key.same_key(key)).copied().collect();
+        let mut places: Vec<Place<'_>> =
+            others.filter(|place| place.key.key.same_key(key)).copied().collect();
         places.sort_by_key(|place| (place.file, place.line));
         places
     }
@@ -429,7 +430,8 @@ impl Trial<'_> {
             match host_list(from, case.question.address, host, case.effective.use_dns.value) {
                 Tri::Yes => {}
                 Tri::No => {
-                    let client = case.question.address.map_or_else(String::new, |address| address.to_string());
+                    let client =
+                        case.question.address.map_or_else(String::new, |address| address.to_string());
                     let says = format!(
                         "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
                         case.name()
