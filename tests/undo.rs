@@ -623,3 +623,99 @@ fn a_directory_of_200_000_entries_is_walked_in_pieces_with_a_small_journal() {
     assert_eq!(undone.steps[0].entries, Some(200_001));
     println!("200,001 entries: chown {ours:?}, undo {:?}, journal {size} bytes", start.elapsed());
 }
+
+/// Where a child process that is to be killed finds its world; see the test below.
+const CHILD: &str = "VOLRESCUE_TEST_CHILD";
+
+/// Not a test of its own: the process that [`a_run_killed_by_a_signal_is_run_again_or_undone`] kills.
+#[test]
+fn child_that_is_killed() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    let path = PathBuf::from(path);
+    let world = World { volume: path.join("volume"), state: path.join("state") };
+    world.repair(&big_plan(&world));
+}
+
+fn big_home(name: &str) -> World {
+    let world = broken_home(name);
+    for dir in 0..10 {
+        world.dir(&format!("/home/u/data/{dir}"), 0o755, 0, 0);
+        for file in 0..60 {
+            let path = format!("/home/u/data/{dir}/{file}");
+            world.file(&path, if file % 3 == 0 { 0o4755 } else { 0o644 }, 0, 0, "");
+            if file % 20 == 5 {
+                run(Command::new("chattr").arg("+i").arg(world.at(&path)));
+            }
+        }
+    }
+    world
+}
+
+/// As [`plan`], with every file checked for what it is when it is reached.
+fn big_plan(world: &World) -> Vec<Action> {
+    let mut actions = plan(world);
+    actions.rotate_left(3);
+    actions
+}
+
+/// Everything but times, which a second run can't know.
+fn timeless(manifest: &BTreeMap<PathBuf, String>) -> BTreeMap<PathBuf, String> {
+    let strip = |line: &String| {
+        let (head, tail) = line.split_once(" (").unwrap();
+        format!("{head} {}", tail.split_once(')').unwrap().1)
+    };
+    manifest.iter().map(|(path, line)| (path.clone(), strip(line))).collect()
+}
+
+#[test]
+fn a_run_killed_by_a_signal_is_run_again_or_undone() {
+    let name = "signal";
+    let child = |world: &World| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child_that_is_killed"]).env(CHILD, world.volume.parent().unwrap());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let world = big_home(name);
+    let actions = big_plan(&world);
+    let start = std::time::Instant::now();
+    assert!(child(&world).wait().unwrap().success());
+    let whole = start.elapsed();
+    let unbroken = timeless(&world.manifest());
+    drop(actions);
+    let mut interrupted = 0;
+    for round in 0..16u32 {
+        let world = big_home(name);
+        let before = world.manifest();
+        let actions = big_plan(&world);
+        let mut process = child(&world);
+        std::thread::sleep(whole * round / 16);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let Some(first) = history(&world.state).unwrap().into_iter().next() else { continue };
+        interrupted += u32::from(first.state == RunState::Interrupted);
+        if first.state == RunState::Damaged {
+            // Killed before its first record was whole: nothing was done.
+            assert_eq!(before, world.manifest());
+            continue;
+        }
+        if round % 2 == 0 {
+            let report = world.undo(&first.run, UndoOptions::default());
+            assert!(report.is_complete(), "round {round}: {report:#?}");
+            let after = world.manifest();
+            for (path, line) in &before {
+                assert_eq!(*line, after[path], "round {round}: {}", path.display());
+            }
+            assert_eq!(before.len(), after.len());
+        } else {
+            settle(&world.root(), &mut world.load(&first.run)).unwrap();
+            let (report, _) = world.repair(&actions);
+            assert!(report.error.is_none(), "{:?}", report.error);
+            let after = timeless(&world.manifest());
+            for (path, line) in &unbroken {
+                assert_eq!(*line, after[path], "round {round}: {}", path.display());
+            }
+            assert_eq!(unbroken.len(), after.len(), "round {round}");
+        }
+    }
+    assert!(interrupted >= 3, "only {interrupted} runs were hit");
+}
