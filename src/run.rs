@@ -3,7 +3,7 @@
 use crate::cli::{Cli, Command, Fix, RepairArgs, TargetArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::report::output::{self, Style};
-use crate::report::{json, text};
+use crate::report::{json, log, text};
 use clap::Parser;
 use std::ffi::OsString;
 
@@ -28,6 +28,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage(&args, &error).number(),
     };
+    log::start(cli.command.verbosity());
     let code = match cli.command {
         Command::List(args) => list::list(&args),
         Command::Diagnose(args) => match not_yet(&args.target, &[]) {
