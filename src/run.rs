@@ -118,7 +118,8 @@ fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
     if args.iter().any(|word| word == "--json") {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let refusal = Refusal::usage(message).hint(format!("See: volrescue {command} --help"));
+        let of = if command == "volrescue" { String::new() } else { format!("{command} ") };
+        let refusal = Refusal::usage(message).hint(format!("See: volrescue {of}--help"));
         print(&pretty(&json::failure(command, &refusal)));
     } else {
         output::stderr(&error.render().to_string());
