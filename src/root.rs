@@ -101,6 +101,15 @@ impl Root {
         self.dir.as_fd()
     }
 
+    /// Makes everything written so far durable (syncfs(2)).
+    ///
+    /// # Errors
+    /// As the filesystem answers, also for what went wrong while it wrote on its own time.
+    pub fn sync(&self) -> Result<()> {
+        let top = self.directory(Path::new("/")).context("opening the root directory")?;
+        nix::unistd::syncfs(top.as_fd()).context("syncing the filesystem")
+    }
+
     /// The inode itself, as lstat(2).
     ///
     /// # Errors
@@ -160,6 +169,18 @@ impl Root {
             opened => opened,
         }
         .map(Directory::new)
+    }
+
+    /// The directory at a relative path below an open one.
+    ///
+    /// # Errors
+    /// As [`Root::directory`].
+    pub(crate) fn directory_below(&self, dir: &Directory, path: &Path) -> Result<Directory, LookError> {
+        let names: Vec<&OsStr> = path.iter().collect();
+        if path.components().any(|part| !matches!(part, Component::Normal(_))) {
+            return Err(LookError::Errno(Errno::EINVAL as i32));
+        }
+        self.open_below(dir.as_fd(), &names, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(Directory::new)
     }
 
     /// The directory that holds `path`, and the name in it.

@@ -1,7 +1,8 @@
 //! The key itself: auth2-pubkey.c, from `userauth_pubkey` to the first line that lets it in.
 
 use super::account::at_setting;
-use super::hosts::{Tri, host_list, match_pattern};
+use super::advice::Hidden;
+use super::hosts::{Tri, host_list};
 use super::path::{Opened, Places, State, expand, key_files, picture};
 use super::revoked::{Revocation, Revoked};
 use super::session::exit_status;
@@ -9,6 +10,7 @@ use super::{Case, KeyEvaluation, KeyFile, PathNode};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, Location, Severity, Verdict};
 use crate::keys::PublicKey;
+use crate::keys::algorithms::{accepted_by, client_algorithms};
 use crate::keys::authorized_keys::{KeyLine, Line, parse};
 use crate::permissions::Identity;
 use crate::sshd::config::PermitRootLogin;
@@ -56,7 +58,15 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         command: command.asks,
         user,
     };
-    let asked: Vec<Judgement> = case.question.keys.iter().map(|key| trial.judge(case, key)).collect();
+    let hidden = Hidden::home_of(case, user);
+    let mut asked: Vec<Judgement> = case.question.keys.iter().map(|key| trial.judge(case, key)).collect();
+    let mut hidden_matters = false;
+    let mut look_behind = |judgements: &mut Vec<Judgement>| {
+        for judgement in judgements {
+            hidden_matters |= hidden.as_ref().is_some_and(|hidden| judgement.is_hidden_by(hidden));
+        }
+    };
+    look_behind(&mut asked);
     let keys = case.question.keys.iter().zip(&asked).map(|(key, judgement)| KeyEvaluation {
         fingerprint: key.fingerprint(),
         algorithm: key.algorithm.clone(),
@@ -64,7 +74,13 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         found: judgement.found.clone(),
     });
     let keys: Vec<KeyEvaluation> = keys.collect();
-    let judgements = if case.question.keys.is_empty() { trial.judge_all(case) } else { asked };
+    let judgements = if case.question.keys.is_empty() {
+        let mut all = trial.judge_all(case);
+        look_behind(&mut all);
+        all
+    } else {
+        asked
+    };
     let verdicts = judgements.iter().map(|judgement| judgement.verdict);
     let verdict = if case.question.keys.is_empty() {
         let none = if trial.command { Verdict::Unknown } else { Verdict::Refuse };
@@ -72,12 +88,25 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
     } else {
         verdicts.max().unwrap_or(Verdict::Refuse)
     };
-    let whole = if opened.iter().any(|file| file.state == State::Unknown) && verdict == Verdict::Refuse {
+    let behind = |file: &Opened| hidden.as_ref().is_some_and(|hidden| hidden.covers(file.shown()));
+    if judgements.is_empty() {
+        hidden_matters |= opened.iter().any(behind);
+    }
+    let open_file = opened.iter().any(|file| file.state == State::Unknown);
+    let nothing_else = judgements.iter().all(|judgement| judgement.findings.is_empty());
+    let whole = if verdict == Verdict::Refuse && (open_file || hidden_matters) && nothing_else {
         Verdict::Unknown
     } else {
         verdict
     };
-    let mut told = Told { case, accepted: whole == Verdict::Accept };
+    let hidden = hidden.filter(|_| hidden_matters);
+    if let Some(hidden) = &hidden {
+        let (finding, missing) = hidden.finding();
+        let before = case.unknown.len();
+        case.doubt(finding, missing);
+        case.doubts_of_keys += case.unknown.len() - before;
+    }
+    let mut told = Told { case, accepted: whole == Verdict::Accept, hidden };
     told.files(&opened, &lines, &trial);
     for judgement in judgements {
         told.judgement(judgement);
@@ -205,6 +234,21 @@ struct Judgement {
     doubts: Vec<(Finding, String)>,
 }
 
+impl Judgement {
+    /// Leaves open what was seen in a place that another filesystem covers; `true` if it makes a difference.
+    fn is_hidden_by(&mut self, hidden: &Hidden) -> bool {
+        let covered = |path: Option<&Path>| path.is_some_and(|path| hidden.covers(path));
+        let before = self.findings.len();
+        self.findings.retain(|finding| !covered(finding.path.as_deref()));
+        let found_there = self.found.as_ref().is_some_and(|found| hidden.covers(&found.file));
+        let matters = found_there || before > self.findings.len();
+        if matters && self.findings.is_empty() {
+            self.verdict = Verdict::Unknown;
+        }
+        matters
+    }
+}
+
 impl Trial<'_> {
     /// Every key of the files that sshd would open, each once.
     fn judge_all(&self, case: &mut Case<'_>) -> Vec<Judgement> {
@@ -237,7 +281,7 @@ impl Trial<'_> {
             Revocation::Everything => {}
             Revocation::Unknown(finding, missing) => judgement.doubts.push((*finding, missing)),
         }
-        if certificate::is_certificate(key) {
+        if key.is_certificate() {
             self.certificates.judge(case, key, self, &mut judgement);
         } else {
             self.lines(case, key, &mut judgement);
@@ -256,7 +300,9 @@ impl Trial<'_> {
     fn algorithm(&self, case: &mut Case<'_>, key: &PublicKey, judgement: &mut Judgement) {
         let effective = case.effective;
         let setting = &effective.pubkey_accepted_algorithms;
-        if let Err(offered) = accepted(key, case.build(), &setting.value) {
+        if !accepted_by(&setting.value, key, case.build()) {
+            let offered = client_algorithms(key, case.build());
+            let offered = offered.first().map_or(key.algorithm.as_str(), String::as_str);
             let says = match case.build().version {
                 Some(version) if version < (8, 5) => {
                     format!("userauth_pubkey: key type {offered} not in PubkeyAcceptedKeyTypes")
@@ -275,8 +321,7 @@ impl Trial<'_> {
             judgement.findings.push(finding);
         }
         let required = &effective.required_rsa_size;
-        let floor = if case.build().at_least(7, 6) { 1024 } else { 768 };
-        let least = required.value.max(floor);
+        let least = required.value.max(case.build().least_rsa_bits());
         if let Some(bits) = key.rsa_bits().filter(|bits| *bits < least) {
             let finding = at_setting(Finding::blocks(CheckId::KeyTooShort), required)
                 .is(format!("{bits} bits"))
@@ -288,7 +333,8 @@ impl Trial<'_> {
 
     /// The lines with this key, in order; the first that lets it in wins.
     fn lines(&self, case: &mut Case<'_>, key: &PublicKey, judgement: &mut Judgement) {
-        let places = self.index.get(key.blob.as_slice()).map_or(&[][..], Vec::as_slice);
+        let places = self.places_of(key);
+        let places = places.as_slice();
         let mut denials = Vec::new();
         let mut doubts = Vec::new();
         for place in places {
@@ -362,13 +408,25 @@ impl Trial<'_> {
         }
     }
 
+    /// Where the key stands, in sshd's order. The same key may be spelt in other bytes (leading zeros of a number).
+    fn places_of(&self, key: &PublicKey) -> Vec<Place<'_>> {
+        if let Some(places) = self.index.get(key.blob.as_slice()) {
+            return places.clone();
+        }
+        let others = self.index.values().flatten().filter(|place| place.key.key.algorithm == key.algorithm);
+        let mut places: Vec<Place<'_>> =
+            others.filter(|place| place.key.key.same_key(key)).copied().collect();
+        places.sort_by_key(|place| (place.file, place.line));
+        places
+    }
+
     /// Is the key there in a form that sshd does not read?
     fn broken_form_of(&self, key: &PublicKey) -> Option<Finding> {
         for (file, lines) in self.files.iter().zip(self.lines) {
             for (line, read) in lines {
                 let why = match read {
-                    Line::Junk { why, looks_like: Some(hidden) } if hidden.blob == key.blob => why.as_str(),
-                    Line::Key(outer) if glued(outer).is_some_and(|hidden| hidden.blob == key.blob) => {
+                    Line::Junk { why, looks_like: Some(hidden) } if hidden.same_key(key) => why.as_str(),
+                    Line::Key(outer) if outer.glued.iter().any(|hidden| hidden.same_key(key)) => {
                         "glued to the comment of another key"
                     }
                     _ => continue,
@@ -401,31 +459,38 @@ impl Trial<'_> {
         if options.cert_authority {
             return refuses("cert-authority: the line is for certificates".into(), None);
         }
-        if let Some(expiry) = options.expiry.filter(|expiry| case.question.now >= *expiry) {
+        // The instance's time zone is taken for UTC.
+        if let Some(expiry) = options.expiry.filter(|expiry| case.question.now > *expiry) {
             let days = (case.question.now - expiry) / 86_400;
             return refuses(format!("expired {days} days ago"), None);
         }
-        let Some(from) = &options.from else { return LineAnswer::Allows };
+        if let Some(problem) = options.from_problem() {
+            return refuses(problem, None);
+        }
         let host = case.question.host.as_ref().map(|host| host.as_slice());
-        match host_list(from, case.question.address, host, case.effective.use_dns.value) {
-            Tri::Yes => LineAnswer::Allows,
-            Tri::No => {
-                let client = case.question.address.map_or_else(String::new, |address| address.to_string());
-                let says = format!(
-                    "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
-                    case.name()
-                );
-                refuses(format!("from=\"{from}\""), Some(says))
-            }
-            Tri::Maybe => {
-                let finding = Finding::advises(CheckId::KeyLineFrom)
-                    .at(&at.file)
-                    .on_line(at.line)
-                    .is(format!("from=\"{from}\""))
-                    .wants("an address to judge by");
-                LineAnswer::Doubts(Box::new(finding), format!("the client's address (from= at {at})"))
+        let mut open = None;
+        for from in options.from.iter().chain(&options.more_from) {
+            match host_list(from, case.question.address, host, case.effective.use_dns.value) {
+                Tri::Yes => {}
+                Tri::No => {
+                    let client =
+                        case.question.address.map_or_else(String::new, |address| address.to_string());
+                    let says = format!(
+                        "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
+                        case.name()
+                    );
+                    return refuses(format!("from=\"{from}\""), Some(says));
+                }
+                Tri::Maybe => open = Some(from),
             }
         }
+        let Some(from) = open else { return LineAnswer::Allows };
+        let finding = Finding::advises(CheckId::KeyLineFrom)
+            .at(&at.file)
+            .on_line(at.line)
+            .is(format!("from=\"{from}\""))
+            .wants("an address to judge by");
+        LineAnswer::Doubts(Box::new(finding), format!("the client's address (from= at {at})"))
     }
 
     /// `command=` runs in place of `true`, unless the configuration forces another.
@@ -459,10 +524,6 @@ impl Trial<'_> {
     }
 }
 
-fn glued(_line: &KeyLine) -> Option<&PublicKey> {
-    None
-}
-
 fn absent(key: &PublicKey, file: &Path) -> Finding {
     Finding::blocks(CheckId::KeyAbsent)
         .at(file)
@@ -476,30 +537,21 @@ enum LineAnswer {
     Doubts(Box<Finding>, String),
 }
 
-/// Would the signature that a current client makes with this key be taken? Otherwise what it would offer.
-fn accepted(key: &PublicKey, build: &crate::sshd::Build, list: &[String]) -> Result<(), String> {
-    let offers: &[&str] = match key.algorithm.as_str() {
-        // Up to 7.7 the list holds key types.
-        "ssh-rsa" if !build.at_least(7, 8) => &["ssh-rsa"],
-        "ssh-rsa" => &["rsa-sha2-512", "rsa-sha2-256"],
-        "ssh-rsa-cert-v01@openssh.com" if build.at_least(7, 8) => {
-            &["rsa-sha2-512-cert-v01@openssh.com", "rsa-sha2-256-cert-v01@openssh.com"]
-        }
-        other => &[other],
-    };
-    let takes = |name: &&str| list.iter().any(|pattern| match_pattern(name.as_bytes(), pattern.as_bytes()));
-    if offers.iter().any(|name| takes(name)) { Ok(()) } else { Err(offers[0].to_owned()) }
-}
-
 /// Puts what came of the files and keys into the case, and counts it as theirs.
 struct Told<'c, 'a> {
     case: &'c mut Case<'a>,
     accepted: bool,
+    hidden: Option<Hidden>,
 }
 
 impl Told<'_, '_> {
     fn push(&mut self, mut finding: Finding) {
-        if self.accepted {
+        let hidden = self
+            .hidden
+            .as_ref()
+            .zip(finding.path.as_deref())
+            .is_some_and(|(hidden, path)| hidden.covers(path));
+        if self.accepted || hidden {
             finding.severity = Severity::Advises;
         }
         let same = |told: &Finding| {
@@ -563,13 +615,17 @@ impl Told<'_, '_> {
 
     /// Without a key to ask for: files in which sshd finds none.
     fn empty_files(&mut self, files: &[Opened], lines: &[Vec<(u32, Line)>]) {
-        let any_key = lines.iter().flatten().any(|(_, line)| matches!(line, Line::Key(_)));
+        let is_key = |line: &Line| match line {
+            Line::Key(key) => !key.options.as_ref().is_ok_and(|options| options.cert_authority),
+            Line::Ignored | Line::Junk { .. } => false,
+        };
+        let any_key = lines.iter().flatten().any(|(_, line)| is_key(line));
         let mut told = 0;
         for (file, lines) in files.iter().zip(lines) {
             for (line, read) in lines {
                 let why = match read {
                     Line::Junk { why, looks_like: Some(_) } => why.as_str(),
-                    Line::Key(key) if glued(key).is_some() => "another key is glued to its comment",
+                    Line::Key(key) if !key.glued.is_empty() => "another key is glued to its comment",
                     _ => continue,
                 };
                 told += 1;
