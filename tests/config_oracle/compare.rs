@@ -95,6 +95,10 @@ fn compare(build: &Build, who: usize, directory: &Path, config: &Config, out: &m
         // What is not on the disk (a name to resolve) is not asked.
         return Ok(());
     }
+    if errors.contains("no hostkeys available") {
+        // The configuration was taken; that a generated HostKey names nothing is another matter.
+        return Ok(());
+    }
     let stops: Vec<_> = config.errors.iter().filter(|error| error.stops_start).collect();
     if starts != stops.is_empty() {
         writeln!(out, "sshd starts: {starts}; volrescue: {:?}\nsshd: {errors}", config.errors)?;

@@ -9,6 +9,7 @@
 
 mod cases;
 mod compare;
+mod lines;
 mod tree;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,8 +1,8 @@
 //! Keywords whose value no decision needs: only whether sshd takes it.
 
 use super::keyword::Op;
-use super::lex::vis;
-use super::pass::{Here, Pass, Trouble, Words};
+use super::lex::{Words, vis};
+use super::pass::{Here, Pass, Trouble};
 use super::set::{argument, time};
 use super::value;
 use crate::sshd::pattern::{AddressMatch, address_match_list};

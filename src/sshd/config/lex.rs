@@ -115,6 +115,75 @@ impl Cursor {
     }
 }
 
+/// The words after a keyword, cut by the rules of the version.
+pub(super) enum Words {
+    Old(Cursor),
+    New { words: std::vec::IntoIter<Vec<u8>>, rest: Vec<u8> },
+}
+
+impl Words {
+    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Self::Old(cursor) => cursor.next(),
+            Self::New { words, .. } => words.next(),
+        }
+    }
+
+    /// The next word of a list: an empty one ended the list in the old age.
+    pub(super) fn next_listed(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Self::Old(cursor) => cursor.next().filter(|word| !word.is_empty()),
+            Self::New { words, .. } => words.next(),
+        }
+    }
+
+    /// As [`Self::next_listed`], where `=` does not cut words.
+    pub(super) fn next_assignment(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Self::Old(cursor) => cursor.next_with_equals().filter(|word| !word.is_empty()),
+            Self::New { words, .. } => words.next(),
+        }
+    }
+
+    /// Everything after the keyword, uncut; only before any word was taken.
+    pub(super) fn rest(&self) -> &[u8] {
+        match self {
+            Self::Old(cursor) => cursor.rest().unwrap_or_default(),
+            Self::New { rest, .. } => rest,
+        }
+    }
+
+    /// Is another word to come? (In the old age, is there anything left to look at?)
+    pub(super) fn has_more(&self) -> bool {
+        match self {
+            Self::Old(cursor) => cursor.rest().is_some(),
+            Self::New { words, .. } => !words.as_slice().is_empty(),
+        }
+    }
+
+    pub(super) fn peek(&self) -> Option<&[u8]> {
+        match self {
+            Self::Old(cursor) => cursor.rest(),
+            Self::New { words, .. } => words.as_slice().first().map(Vec::as_slice),
+        }
+    }
+
+    /// How many words are to come, where that is known.
+    pub(super) fn left(&self) -> usize {
+        match self {
+            Self::Old(_) => 0,
+            Self::New { words, .. } => words.as_slice().len(),
+        }
+    }
+
+    pub(super) fn consume(&mut self) {
+        match self {
+            Self::Old(cursor) => *cursor = Cursor::new(Vec::new()),
+            Self::New { words, .. } => *words = Vec::new().into_iter(),
+        }
+    }
+}
+
 /// Cuts a line the new way; `None` for a quote that is not closed.
 pub(super) fn split_words(text: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();

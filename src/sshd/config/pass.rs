@@ -5,8 +5,9 @@
 //! `match_cfg_line`), 7.7, 8.4, 9.2 and 10.0.
 
 use super::criteria::{Answer, Asked, version};
+use super::glob::glob;
 use super::keyword::{Op, lookup};
-use super::lex::{Cursor, Line, split_words, trim_end, vis};
+use super::lex::{Cursor, Line, Words, split_words, trim_end, vis};
 use super::source::{ReadError, SourceFile, Sources};
 use super::{ConfigError, ErrorKind};
 use crate::finding::Location;
@@ -84,75 +85,6 @@ enum BadMatch {
     Alone(String),
     /// "Bad Match condition" is all that is said.
     Silent,
-}
-
-/// The words after a keyword, cut by the rules of the version.
-pub(super) enum Words {
-    Old(Cursor),
-    New { words: std::vec::IntoIter<Vec<u8>>, rest: Vec<u8> },
-}
-
-impl Words {
-    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
-        match self {
-            Self::Old(cursor) => cursor.next(),
-            Self::New { words, .. } => words.next(),
-        }
-    }
-
-    /// The next word of a list: an empty one ended the list in the old age.
-    pub(super) fn next_listed(&mut self) -> Option<Vec<u8>> {
-        match self {
-            Self::Old(cursor) => cursor.next().filter(|word| !word.is_empty()),
-            Self::New { words, .. } => words.next(),
-        }
-    }
-
-    /// As [`Self::next_listed`], where `=` does not cut words.
-    pub(super) fn next_assignment(&mut self) -> Option<Vec<u8>> {
-        match self {
-            Self::Old(cursor) => cursor.next_with_equals().filter(|word| !word.is_empty()),
-            Self::New { words, .. } => words.next(),
-        }
-    }
-
-    /// Everything after the keyword, uncut; only before any word was taken.
-    pub(super) fn rest(&self) -> &[u8] {
-        match self {
-            Self::Old(cursor) => cursor.rest().unwrap_or_default(),
-            Self::New { rest, .. } => rest,
-        }
-    }
-
-    /// Is another word to come? (In the old age, is there anything left to look at?)
-    pub(super) fn has_more(&self) -> bool {
-        match self {
-            Self::Old(cursor) => cursor.rest().is_some(),
-            Self::New { words, .. } => !words.as_slice().is_empty(),
-        }
-    }
-
-    pub(super) fn peek(&self) -> Option<&[u8]> {
-        match self {
-            Self::Old(cursor) => cursor.rest(),
-            Self::New { words, .. } => words.as_slice().first().map(Vec::as_slice),
-        }
-    }
-
-    /// How many words are to come, where that is known.
-    pub(super) fn left(&self) -> usize {
-        match self {
-            Self::Old(_) => 0,
-            Self::New { words, .. } => words.as_slice().len(),
-        }
-    }
-
-    pub(super) fn consume(&mut self) {
-        match self {
-            Self::Old(cursor) => *cursor = Cursor::new(Vec::new()),
-            Self::New { words, .. } => *words = Vec::new().into_iter(),
-        }
-    }
 }
 
 /// One reading.
@@ -379,41 +311,82 @@ impl<'a> Pass<'a> {
                 Some(b'/' | b'~') => word,
                 _ => [b"/etc/ssh/".as_slice(), &word].concat(),
             };
-            if self.sources().included(&pattern).is_none()
-                && let Access::Load(sources, view) = &mut self.access
-            {
-                for (path, error) in sources.include(*view, self.build, &pattern) {
-                    let kind = match error {
-                        ReadError::Fails { .. } => ErrorKind::Unreadable,
-                        ReadError::Unknown(_) => ErrorKind::Unknown,
-                    };
-                    let says = match error {
-                        ReadError::Fails { says, .. } | ReadError::Unknown(says) => says,
-                    };
-                    tracing::debug!(path = %path.display(), says, "an included file was not read");
-                    trouble.get_or_insert(Trouble::Other(kind, says));
-                }
-            }
-            let files = self.sources().included(&pattern).unwrap_or_default().to_vec();
             let inner = Flags { match_only: flags.match_only, never_match: !flags.match_only && !*active };
-            let outer = *active;
-            for file in files {
-                if depth + 1 > MAX_DEPTH {
-                    let says = "Too many recursive configuration includes".to_owned();
-                    return Err(Trouble::Halt(ErrorKind::Syntax, says));
+            let known = self.sources().included(&pattern).map(<[usize]>::to_vec);
+            if let Some(files) = known {
+                for file in files {
+                    self.included(file, inner, active, depth)?;
                 }
-                self.file(file, inner, active, depth + 1);
-                *active = outer;
-                if self.halted {
-                    words.consume();
-                    return Ok(());
-                }
+            } else {
+                self.look_up(&pattern, inner, active, depth, &mut trouble)?;
+            }
+            if self.halted {
+                words.consume();
+                return Ok(());
             }
         }
         if !any {
             return Err(here.line(format!("{} missing filename argument", here.keyword)));
         }
         trouble.map_or(Ok(()), Err)
+    }
+
+    fn included(&mut self, file: usize, flags: Flags, active: &mut bool, depth: u32) -> Outcome {
+        if depth + 1 > MAX_DEPTH {
+            let says = "Too many recursive configuration includes".to_owned();
+            return Err(Trouble::Halt(ErrorKind::Syntax, says));
+        }
+        let outer = *active;
+        self.file(file, flags, active, depth + 1);
+        *active = outer;
+        Ok(())
+    }
+
+    /// Reads what a word of an Include comes to for the first time. A file is remembered for that word only once it
+    /// was read: if it includes the same word, it meets the files before it, but not itself.
+    fn look_up(
+        &mut self,
+        pattern: &[u8],
+        flags: Flags,
+        active: &mut bool,
+        depth: u32,
+        trouble: &mut Option<Trouble>,
+    ) -> Outcome {
+        let paths = match &mut self.access {
+            Access::Load(_, view) => glob(*view, pattern),
+            Access::Cached(_) => return Ok(()),
+        };
+        if paths.is_empty() {
+            self.remember(pattern, None);
+        }
+        for path in paths {
+            let read = match &mut self.access {
+                Access::Load(sources, view) => sources.read(*view, self.build, &path),
+                Access::Cached(_) => return Ok(()),
+            };
+            match read {
+                Ok(file) => {
+                    self.included(file, flags, active, depth)?;
+                    if self.halted {
+                        return Ok(());
+                    }
+                    self.remember(pattern, Some(file));
+                }
+                Err(ReadError::Fails { says, .. }) => {
+                    trouble.get_or_insert(Trouble::Other(ErrorKind::Unreadable, says));
+                }
+                Err(ReadError::Unknown(says)) => {
+                    trouble.get_or_insert(Trouble::Other(ErrorKind::Unknown, says));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, pattern: &[u8], file: Option<usize>) {
+        if let Access::Load(sources, _) = &mut self.access {
+            sources.remember(pattern, file);
+        }
     }
 
     fn match_line(

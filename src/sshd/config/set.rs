@@ -4,8 +4,8 @@
 
 use super::algorithms::{Kind, is_valid, is_valid_gssapi};
 use super::keyword::Op;
-use super::lex::vis;
-use super::pass::{Here, Pass, Trouble, Words};
+use super::lex::{Words, vis};
+use super::pass::{Here, Pass, Trouble};
 use super::value;
 use crate::sshd::pattern::{AddressMatch, address_match_list, split_user_pattern};
 use bstr::{BString, ByteSlice};

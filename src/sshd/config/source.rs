@@ -1,6 +1,5 @@
 //! The files of the configuration, read once: sshd_config and what it includes, and what its values refer to.
 
-use super::glob::glob;
 use super::lex::{Line, lines, vis};
 use crate::accounts::Passwd;
 use crate::sshd::build::Build;
@@ -80,23 +79,9 @@ impl Sources {
         self.includes.get(word).map(Vec::as_slice)
     }
 
-    /// Finds and reads what a word of an Include comes to; what could not be read is told by its path.
-    pub(super) fn include(
-        &mut self,
-        view: &dyn View,
-        build: &Build,
-        word: &[u8],
-    ) -> Vec<(PathBuf, ReadError)> {
-        let mut found = Vec::new();
-        let mut failed = Vec::new();
-        for path in glob(view, word) {
-            match self.read(view, build, &path) {
-                Ok(index) => found.push(index),
-                Err(error) => failed.push((path, error)),
-            }
-        }
-        self.includes.insert(word.to_vec(), found);
-        failed
+    /// Remembers that a word of an Include came to this file also, or (without one) that it was looked up at all.
+    pub(super) fn remember(&mut self, word: &[u8], file: Option<usize>) {
+        self.includes.entry(word.to_vec()).or_default().extend(file);
     }
 
     /// `~` and `~user` at the start of a path, as sshd replaces them (it runs as uid 0); the error is its words.
