@@ -137,6 +137,8 @@ fn child_that_is_killed() {
     let path = PathBuf::from(path);
     let world = World { volume: path.join("volume"), state: path.join("state") };
     world.repair(&big_plan(&world));
+    // The tree is the parent's.
+    std::mem::forget(world);
 }
 
 fn big_home(name: &str) -> World {

@@ -118,6 +118,18 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// Immutable files would be in the way of whoever cleans up; what failed stays to be looked at.
+    fn drop(&mut self) {
+        if let Some(path) = self.volume.parent()
+            && !std::thread::panicking()
+        {
+            unlock(path);
+            drop(fs::remove_dir_all(path));
+        }
+    }
+}
+
 /// Takes immutable and append-only flags off a tree; chattr fails on links, which have none.
 pub(crate) fn unlock(path: &Path) {
     Command::new("chattr").args(["-R", "-f", "-i", "-a"]).arg(path).output().unwrap();
