@@ -34,32 +34,38 @@ fn recipes() -> Vec<Recipe> {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases: Vec<_> = recipes()
-        .into_iter()
-        .map(|recipe| Case::new(format!("oracle::{}", recipe.id), Needs::Root, move || one(recipe)))
-        .collect();
+    let suites = std::env::var("VOLRESCUE_SUITES").unwrap_or_else(|_| "bookworm".into());
     let fixed = count("VOLRESCUE_COMPOSITIONS", 40);
     let fresh = count("VOLRESCUE_FRESH_COMPOSITIONS", 10);
-    for number in 1..=fixed {
-        let name = format!("oracle::composition-{number:03}");
-        let seed = Random::seed_of(&name);
-        cases.push(Case::new(name, Needs::Root, move || composition(seed)));
-    }
-    for number in 1..=fresh {
-        cases.push(Case::new(format!("oracle::fresh-composition-{number:03}"), Needs::Root, || {
-            composition(Random::fresh_seed())
-        }));
-    }
-    if let Ok(seed) = std::env::var("VOLRESCUE_COMPOSITION_SEED") {
-        cases.push(Case::new("oracle::given-composition", Needs::Root, move || {
-            composition(seed.parse().context("VOLRESCUE_COMPOSITION_SEED")?)
-        }));
+    let mut cases = Vec::new();
+    for suite in suites.split(',').map(str::to_owned) {
+        for recipe in recipes() {
+            let tree = suite.clone();
+            let name = format!("oracle::{suite}::{}", recipe.id);
+            cases.push(Case::new(name, Needs::Root, move || one(&tree, recipe)));
+        }
+        for number in 1..=fixed {
+            let tree = suite.clone();
+            let name = format!("oracle::{suite}::composition-{number:03}");
+            let seed = Random::seed_of(&name);
+            cases.push(Case::new(name, Needs::Root, move || composition(&tree, seed)));
+        }
+        for number in 1..=fresh {
+            let tree = suite.clone();
+            let name = format!("oracle::{suite}::fresh-composition-{number:03}");
+            cases.push(Case::new(name, Needs::Root, move || composition(&tree, Random::fresh_seed())));
+        }
+        if let Ok(seed) = std::env::var("VOLRESCUE_COMPOSITION_SEED") {
+            cases.push(Case::new(format!("oracle::{suite}::given-composition"), Needs::Root, move || {
+                composition(&suite, seed.parse().context("VOLRESCUE_COMPOSITION_SEED")?)
+            }));
+        }
     }
     cases
 }
 
-fn one(recipe: Recipe) -> Result<()> {
-    let tree = Tree::healthy()?;
+fn one(suite: &str, recipe: Recipe) -> Result<()> {
+    let tree = Tree::of(suite)?;
     tree.change(recipe.shell)?;
     let real = tree.login(recipe.login)?;
     ensure!(
@@ -84,7 +90,7 @@ fn one(recipe: Recipe) -> Result<()> {
 }
 
 /// Two to four recipes one after the other; a later one may find nothing left to break.
-fn composition(seed: u64) -> Result<()> {
+fn composition(suite: &str, seed: u64) -> Result<()> {
     let mut random = Random::seeded(seed);
     let recipes: Vec<_> = recipes()
         .into_iter()
@@ -95,7 +101,7 @@ fn composition(seed: u64) -> Result<()> {
         random.some_of(number, recipes.len()).into_iter().map(|index| recipes[index]).collect();
     let ids = chosen.iter().map(|recipe| recipe.id).collect::<Vec<_>>().join(" ");
     let said = format!("seed {seed} ({ids}; repeat with VOLRESCUE_COMPOSITION_SEED={seed})");
-    let tree = Tree::healthy()?;
+    let tree = Tree::of(suite)?;
     for recipe in &chosen {
         tree.change(&format!("( set +e; {} ) 2>/dev/null || true", recipe.shell))
             .with_context(|| said.clone())?;

@@ -357,11 +357,19 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// A healthy copy of the slim tree.
+    /// A healthy copy of the slim tree of Debian 12.
     pub(crate) fn healthy() -> Result<Self> {
+        Self::of("bookworm")
+    }
+
+    /// A healthy copy of the slim tree of a Debian release; others than 12 want `scripts/prepare --all` first.
+    pub(crate) fn of(suite: &str) -> Result<Self> {
         let scratch = Scratch::new()?;
         let path = scratch.join("root");
-        script("cp -a \"$SLIM\" \"$ROOT\"", &[("SLIM", &trees()?.join("bookworm-slim")), ("ROOT", &path)])?;
+        script(
+            "cp -a \"$SLIM\" \"$ROOT\"",
+            &[("SLIM", &trees()?.join(format!("{suite}-slim"))), ("ROOT", &path)],
+        )?;
         Ok(Self { _scratch: scratch, path })
     }
 
