@@ -7,7 +7,7 @@ mod cloud_cfg;
 mod default_user;
 mod yaml;
 
-pub use default_user::{DefaultUser, Privilege, default_user};
+pub use default_user::{DefaultUser, Privilege, default_user, image_user};
 
 use crate::accounts::Group;
 use crate::view::{self, View};

@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod overlay;
+pub mod user;
 
 pub use action::{Action, Applied, Before, Change, Outcome, TreeOwners};
 pub use overlay::Overlay;

@@ -7,6 +7,7 @@
 pub mod build;
 pub mod config;
 pub mod evaluate;
+pub mod pattern;
 
 pub use build::{Build, Family};
 pub use config::Effective;

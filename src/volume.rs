@@ -1,1 +1,213 @@
 //! Opening a volume exclusively, finding its root, mounting it privately, letting go of it.
+//!
+//! [`Target::find`] says what the operator named, [`Volume::open`] takes it so that no one else can use it,
+//! [`Volume::mount_root`] finds the root and mounts it, [`MountedRoot::close`] lets go and looks again. The volume is
+//! reached through loop devices that the kernel unbinds by itself, mounted in a namespace that no one else sees: a
+//! process that is killed at any point leaves nothing behind.
+
+mod block;
+mod candidate;
+mod directory;
+mod disk;
+mod filesystem;
+mod holder;
+mod list;
+mod loopdev;
+mod mount;
+mod mounted;
+mod proc;
+mod scratch;
+mod search;
+mod target;
+
+pub use candidate::{Choice, RootCandidate};
+pub use disk::Access;
+pub use list::{ListedDisk, ListedPart, list};
+pub use mount::enter_namespace;
+pub use mounted::{Journal, MountMode, MountedRoot, RootInfo, Unmounted};
+pub use scratch::{OnProgress, Progress};
+pub use target::{Live, Target, TargetKind, volume_id};
+
+use crate::error::Refusal;
+use crate::probe::{Layout, TableError, layout};
+use crate::root::{Crossing, Root};
+use anyhow::{Context, Result};
+use disk::Disk;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A volume that no one else can use meanwhile. Dropped, it is let go of.
+#[derive(Debug)]
+pub struct Volume {
+    target: Target,
+    content: Content,
+    notes: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Disk(Disk, Layout),
+    Directory(OwnedFd),
+}
+
+/// What the report says of a target.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct TargetInfo {
+    /// What the operator wrote.
+    pub given: String,
+    /// What it is.
+    pub kind: TargetKind,
+    /// The path of the device, image or directory on the helper.
+    pub device: String,
+    /// Size in bytes of a disk or image.
+    pub size: Option<u64>,
+}
+
+impl Volume {
+    /// Opens the target and reads its layout. Nothing is written.
+    ///
+    /// # Errors
+    /// [`Refusal`]: in use, or the helper's own disk (4); not to be opened or understood (3).
+    pub fn open(target: &Target, access: Access) -> Result<Self> {
+        check_helper()?;
+        let mut notes = Vec::new();
+        let content = match target.kind {
+            TargetKind::Directory | TargetKind::Live => {
+                Content::Directory(directory::open_directory(target, access)?)
+            }
+            TargetKind::Block | TargetKind::Image => {
+                let disk = Disk::open(target, access)?;
+                let layout = layout(&disk, disk.sector_size).map_err(|error| unreadable(target, error))?;
+                notes.extend(layout.table.notes.iter().cloned());
+                Content::Disk(disk, layout)
+            }
+        };
+        Ok(Self { target: target.clone(), content, notes })
+    }
+
+    /// What the report says of the target.
+    #[must_use]
+    pub fn info(&self) -> TargetInfo {
+        TargetInfo {
+            given: self.target.given.to_string_lossy().into_owned(),
+            kind: self.target.kind,
+            device: self.target.path.to_string_lossy().into_owned(),
+            size: match &self.content {
+                Content::Disk(disk, _) => Some(disk.size),
+                Content::Directory(_) => None,
+            },
+        }
+    }
+
+    /// What the operator should know of it, such as that the backup of the partition table was used.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Its partitions and what they hold; `None` for a directory.
+    #[must_use]
+    pub fn layout(&self) -> Option<&Layout> {
+        match &self.content {
+            Content::Disk(_, layout) => Some(layout),
+            Content::Directory(_) => None,
+        }
+    }
+
+    /// Finds the root and mounts it, for this process only; `mode` needs the volume to be open with
+    /// [`MountMode::access`]. Paths of the helper that are still `needed` are not mounted over. `progress` is told when
+    /// something takes long.
+    ///
+    /// # Errors
+    /// [`Refusal`]: no root, several roots and no choice, a filesystem that can't be mounted (3); a btrfs that the helper
+    /// has mounted (4).
+    pub fn mount_root(
+        self,
+        choice: &Choice,
+        mode: MountMode,
+        needed: &[PathBuf],
+        progress: OnProgress<'_>,
+    ) -> Result<MountedRoot> {
+        let Self { target, content, notes } = self;
+        let mut mounted = match content {
+            Content::Directory(directory) => in_directory(&target, choice, directory)?,
+            Content::Disk(disk, layout) => {
+                if mode.access() == Access::ReadWrite && disk.access == Access::ReadOnly {
+                    anyhow::bail!("the volume was opened for reading only");
+                }
+                enter_namespace()?;
+                let mut needed = needed.to_vec();
+                needed.push(target.path.clone());
+                needed.extend(std::env::var_os("TMPDIR").map(PathBuf::from));
+                let point = mount::pick_point(&needed)?;
+                let (opened, candidate) = search::find_root(&target, &disk, &layout, choice, &point)?;
+                mounted::proceed(opened, candidate, disk, &layout, mode, progress)?
+            }
+        };
+        mounted.notes.splice(0..0, notes);
+        Ok(mounted)
+    }
+}
+
+fn in_directory(target: &Target, choice: &Choice, directory: OwnedFd) -> Result<MountedRoot> {
+    let shown = target.path.display();
+    if choice.partition.is_some() || choice.root.is_some() {
+        return Err(Refusal::usage(format!(
+            "{shown} is a directory: there is no partition or root to choose"
+        ))
+        .into());
+    }
+    let os =
+        candidate::root_in(directory.try_clone().context("opening the directory")?, Crossing::LoginPath)?;
+    let Some(os) = os else {
+        return Err(Refusal::target(format!("{shown} holds no root filesystem: it has no etc/passwd"))
+            .hint("Give the directory that a root is mounted on, or the disk itself.")
+            .into());
+    };
+    let info = RootInfo { os, ..directory::describe(&directory) };
+    Ok(MountedRoot::directory(directory, info))
+}
+
+/// What this machine must have.
+fn check_helper() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Refusal::target("volrescue must run as root: it opens disks and mounts them")
+            .hint("Run it again with sudo.")
+            .into());
+    }
+    // Root::new says it when the kernel has no openat2.
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty()).context("opening /")?;
+    Root::new(root, Crossing::Never).map(drop)
+}
+
+fn unreadable(target: &Target, error: TableError) -> anyhow::Error {
+    let shown = target.path.display();
+    match error {
+        TableError::Read(error) => Refusal::target(format!("{shown} can't be read: {error}"))
+            .hint("The device may be failing; the kernel's messages tell more: dmesg")
+            .into(),
+        TableError::Damaged(why) => Refusal::target(format!(
+            "the partition table of {shown} can't be used: {why}"
+        ))
+        .hint("Mend the table with gdisk, on a copy if you can, or give the partition itself as target.")
+        .into(),
+    }
+}
+
+/// Tries until there is an answer, at first at short intervals, at most for `limit`.
+fn retry<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if let Some(answer) = attempt() {
+            return Some(answer);
+        }
+        if start.elapsed() >= limit {
+            return None;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

@@ -1,6 +1,6 @@
 //! Who logs in to this image by default, and how its cloud-init would have made them.
 
-use super::cloud_cfg;
+use super::cloud_cfg::{self, CloudUser};
 use super::{Family, OsFacts};
 use crate::accounts::{LoginDefs, Passwd, PasswdEntry};
 use crate::view::{self, View};
@@ -96,67 +96,97 @@ fn row(os: &OsFacts) -> Option<Row> {
 #[must_use]
 pub fn default_user(view: &dyn View, os: &OsFacts) -> Option<DefaultUser> {
     let cloud = cloud_cfg::read(view);
-    let passwd = view::read_following(view, Path::new("/etc/passwd"), view::TEXT_LIMIT).unwrap_or_default();
-    let passwd = Passwd::parse(&passwd);
-    let row = row(os);
     let has_cloud = cloud.is_some();
     let cloud = cloud.unwrap_or_default();
-    let os_name = if os.name.is_empty() { "this distribution" } else { &os.name };
-    let (name, chosen_by) = if let Some((name, file)) = &cloud.name {
-        (name.clone(), format!("the image's cloud.cfg names it ({})", file.display()))
-    } else {
-        let only = only_person(view, &passwd);
-        let names = row.as_ref().map_or(&[][..], |row| row.names);
-        let there = names.iter().find(|name| passwd.by_name(name.as_bytes()).is_some());
-        let only_words =
-            |name: &str| (name.to_owned(), "it is the only account of a person in /etc/passwd".to_owned());
-        let usual = |name: &str| (name.to_owned(), format!("it is the usual user of images of {os_name}"));
-        match (there, only, names.first()) {
-            (Some(name), _, _) => usual(name),
-            (None, Some(only), _) if !has_cloud || names.is_empty() => only_words(&only),
-            (None, _, Some(name)) => usual(name),
-            (None, _, None) => return None,
-        }
+    let passwd = passwd(view);
+    let row = row(os);
+    if let Some((name, file)) = &cloud.name {
+        let chosen_by = format!("the image's cloud.cfg names it ({})", file.display());
+        return Some(describe(os, name.clone(), chosen_by, cloud, row, &passwd));
+    }
+    let names = row.as_ref().map_or(&[][..], |row| row.names);
+    let there = names.iter().find(|name| passwd.by_name(name.as_bytes()).is_some());
+    let only = only_person(view, &passwd).filter(|_| !has_cloud || names.is_empty());
+    let usual = |name: &str| (name.to_owned(), usual_words(os));
+    let (name, chosen_by) = match (there, only, names.first()) {
+        (Some(name), _, _) => usual(name),
+        (None, Some(only), _) => (only, "it is the only account of a person in /etc/passwd".to_owned()),
+        (None, None, Some(name)) => usual(name),
+        (None, None, None) => return None,
     };
+    Some(describe(os, name, chosen_by, cloud, row, &passwd))
+}
+
+/// What the image would have made of `name`, if that is the default user by cloud.cfg or, where that names none, by the
+/// distribution: whoever else may be in passwd by now.
+#[must_use]
+pub fn image_user(view: &dyn View, os: &OsFacts, name: &str) -> Option<DefaultUser> {
+    let cloud = cloud_cfg::read(view).unwrap_or_default();
+    let row = row(os);
+    let chosen_by = match &cloud.name {
+        Some((named, file)) if named == name => {
+            format!("the image's cloud.cfg names it ({})", file.display())
+        }
+        None if row.as_ref().is_some_and(|row| row.names.contains(&name)) => usual_words(os),
+        _ => return None,
+    };
+    Some(describe(os, name.to_owned(), chosen_by, cloud, row, &passwd(view)))
+}
+
+fn usual_words(os: &OsFacts) -> String {
+    let os = if os.name.is_empty() { "this distribution" } else { &os.name };
+    format!("it is the usual user of images of {os}")
+}
+
+fn passwd(view: &dyn View) -> Passwd {
+    let text = view::read_following(view, Path::new("/etc/passwd"), view::TEXT_LIMIT).unwrap_or_default();
+    Passwd::parse(&text)
+}
+
+fn describe(
+    os: &OsFacts,
+    name: String,
+    chosen_by: String,
+    cloud: CloudUser,
+    row: Option<Row>,
+    passwd: &Passwd,
+) -> DefaultUser {
     let is_rows = row.as_ref().is_some_and(|row| row.names.contains(&name.as_str()));
     // A cloud.cfg that says more than the name says all; what it leaves out, its cloud-init leaves out.
     let complete = cloud.name.is_some() && cloud.is_complete();
     let row = row.filter(|_| !complete && (is_rows || cloud.name.is_some()));
-    let text = |text: &str| text.to_owned();
-    let from_row = row.as_ref().map(|row| row.groups.iter().map(|group| (*group).to_owned()).collect());
-    let sudo_default =
-        if row.is_some() && name != "root" { vec![text("ALL=(ALL) NOPASSWD:ALL")] } else { Vec::new() };
-    let doas_default = if row.is_some() && os.family == Family::Alpine {
-        vec![format!("permit nopass {name}")]
-    } else {
-        Vec::new()
+    let row = row.as_ref();
+    let sudo =
+        if row.is_some() && name != "root" { vec!["ALL=(ALL) NOPASSWD:ALL".to_owned()] } else { Vec::new() };
+    let doas = match row {
+        Some(_) if os.family == Family::Alpine => vec![format!("permit nopass {name}")],
+        _ => Vec::new(),
     };
-    let existing_shell = passwd.by_name(name.as_bytes()).and_then(|user| user.shell.to_str().ok().map(text));
-    Some(DefaultUser {
-        groups: cloud.groups.or(from_row).unwrap_or_default(),
+    let existing = passwd.by_name(name.as_bytes()).and_then(|user| user.shell.to_str().ok());
+    let shell = cloud.shell.filter(|shell| is_field(shell));
+    let fallback = existing.or(os.login_shells().first().copied()).unwrap_or(BASH);
+    DefaultUser {
+        groups: cloud
+            .groups
+            .or_else(|| row.map(|row| row.groups.iter().map(|group| (*group).to_owned()).collect()))
+            .unwrap_or_default(),
         primary_group: cloud.primary_group,
-        shell: cloud
-            .shell
-            .filter(|shell| is_field(shell))
-            .or_else(|| row.as_ref().map(|row| text(row.shell)))
-            .or(existing_shell)
-            .unwrap_or_else(|| text(os.login_shells().first().unwrap_or(&BASH))),
+        shell: shell.unwrap_or_else(|| row.map_or(fallback, |row| row.shell).to_owned()),
         gecos: cloud
             .gecos
             .filter(|gecos| is_field(gecos))
-            .or_else(|| row.as_ref().map(|row| text(row.gecos)))
-            .unwrap_or_default(),
+            .unwrap_or_else(|| row.map_or("", |row| row.gecos).to_owned()),
         home: cloud.home.filter(|home| home.starts_with('/') && is_field(home)),
         privilege: Privilege {
-            sudo: cloud.sudo.unwrap_or(sudo_default),
-            doas: cloud.doas.map_or(doas_default, |rules| {
+            sudo: cloud.sudo.unwrap_or(sudo),
+            doas: cloud.doas.map_or(doas, |rules| {
                 rules.into_iter().filter(|rule| rule.split_whitespace().any(|word| word == name)).collect()
             }),
         },
         lock_password: cloud.lock_password.unwrap_or(true),
         name,
         chosen_by,
-    })
+    }
 }
 
 /// Fit for a field of passwd?

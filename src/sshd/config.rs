@@ -1,16 +1,46 @@
 //! sshd_config(5): reading it as the volume's sshd would, and what is in force for one connection.
+//!
+//! sshd reads the configuration twice. At the start global lines count, and every line is checked, also in blocks
+//! that never match. For a connection only the lines of matching blocks count: among them the first of a keyword
+//! wins, and it replaces the global value. Sources: openssh-portable `servconf.c` and the main function of `sshd.c`.
+
+mod algorithms;
+mod check;
+mod criteria;
+mod effective;
+mod glob;
+mod keyword;
+mod lex;
+mod pass;
+mod set;
+mod source;
+mod unit;
+mod value;
+
+pub use unit::command_line_options;
 
 use super::build::Build;
 use crate::finding::Location;
 use crate::view::View;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
+use criteria::{Asked, Assume, Hanging};
+use keyword::Op;
+use pass::{Access, At, Options, Pass};
+use source::{ReadError, Sources};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+/// The main file.
+pub const MAIN_FILE: &str = "/etc/ssh/sshd_config";
+/// The most undecided criteria that are tried one by one.
+const MAX_TRIED: usize = 32;
 
 /// A value and the line that set it; no line means the build's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setting<T> {
     /// What is in force.
     pub value: T,
-    /// Where it was set.
+    /// Where it was set. (The file is `command-line` for an option of the unit.)
     pub at: Option<Location>,
 }
 
@@ -37,18 +67,25 @@ pub struct Effective {
     pub strict_modes: Setting<bool>,
     pub pubkey_authentication: Setting<bool>,
     pub password_authentication: Setting<bool>,
+    /// Before 8.7 also where ChallengeResponseAuthentication says so.
     pub kbd_interactive_authentication: Setting<bool>,
     pub gssapi_authentication: Setting<bool>,
+    /// With it sshd starts without any host key.
+    pub gssapi_key_exchange: Setting<bool>,
     pub hostbased_authentication: Setting<bool>,
     pub permit_root_login: Setting<PermitRootLogin>,
-    /// The words as written, `none` dropped; the default where unset.
+    /// The words as written but for `~`, `none` dropped; the default where unset.
     pub authorized_keys_file: Setting<Vec<BString>>,
     pub authorized_keys_command: Setting<Option<BString>>,
     pub authorized_keys_command_user: Setting<Option<BString>>,
+    /// `Some("none")` where a Match block says so: it means a file of that name.
     pub authorized_principals_file: Setting<Option<BString>>,
     pub authorized_principals_command: Setting<Option<BString>>,
     pub authorized_principals_command_user: Setting<Option<BString>>,
+    /// `Some("none")` where a Match block says so: it means a file of that name.
     pub trusted_user_ca_keys: Setting<Option<BString>>,
+    /// `Some("none")` where a Match block says so: it means a file of that name, which is missing as a rule, and
+    /// then every key counts as revoked.
     pub revoked_keys: Setting<Option<BString>>,
     pub allow_users: Vec<Setting<BString>>,
     pub deny_users: Vec<Setting<BString>>,
@@ -59,6 +96,10 @@ pub struct Effective {
     /// Names after `+`, `-`, `^` and patterns were applied to the build's default.
     pub pubkey_accepted_algorithms: Setting<Vec<String>>,
     pub ca_signature_algorithms: Setting<Vec<String>>,
+    pub host_key_algorithms: Setting<Vec<String>>,
+    pub kex_algorithms: Setting<Vec<String>>,
+    pub ciphers: Setting<Vec<String>>,
+    pub macs: Setting<Vec<String>>,
     /// Bits.
     pub required_rsa_size: Setting<u32>,
     pub force_command: Setting<Option<BString>>,
@@ -68,9 +109,19 @@ pub struct Effective {
     pub use_dns: Setting<bool>,
     pub refuse_connection: Setting<bool>,
     pub permit_user_environment: Setting<bool>,
-    /// The files as written; the defaults of the build where unset.
+    /// Off only in 7.4 and earlier, where the user sshd is then not needed.
+    pub use_privilege_separation: Setting<bool>,
+    /// The files as written; the defaults of the build where unset. `none` is dropped.
     pub host_keys: Vec<Setting<BString>>,
     pub host_key_agent: Setting<Option<BString>>,
+    /// From 9.8.
+    pub sshd_session_path: Setting<Option<BString>>,
+    /// From 10.0.
+    pub sshd_auth_path: Setting<Option<BString>>,
+    /// The ports, 22 where unset.
+    pub ports: Vec<u16>,
+    /// sshd starts, but a connection like this one dies with this.
+    pub fatal: Option<ConfigError>,
 }
 
 /// Who connects, as far as the configuration can ask.
@@ -84,19 +135,38 @@ pub struct Connection {
     pub address: Option<std::net::IpAddr>,
     /// The client's host name, where UseDNS would find one.
     pub host: Option<BString>,
+    /// The address that the client connects to, if the question names one.
+    pub local_address: Option<std::net::IpAddr>,
+    /// The port that the client connects to, if the question names one.
+    pub local_port: Option<u16>,
+}
+
+/// What is wrong with the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// sshd_config does not exist.
+    Missing,
+    /// sshd_config, or a file it includes, cannot be opened.
+    Unreadable,
+    /// A line that this sshd does not take, or settings that contradict each other.
+    Syntax,
+    /// No error: what sshd would do here is not on the disk, or is more than volrescue reads.
+    Unknown,
 }
 
 /// A line for which sshd does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file and line.
+    /// The file and line; line 0 is the file as a whole.
     pub at: Location,
     /// The line as written.
     pub text: BString,
-    /// What sshd logs.
+    /// What sshd logs; for [`ErrorKind::Unknown`], what is not known.
     pub says: String,
-    /// `false` if sshd starts all the same and only connections fail.
+    /// `false` if sshd starts all the same and only connections fail, or if it is not known.
     pub stops_start: bool,
+    /// What is wrong.
+    pub kind: ErrorKind,
 }
 
 /// The configuration, read whole.
@@ -104,20 +174,133 @@ pub struct ConfigError {
 pub struct Config {
     /// Why sshd does not start, in the order of the file.
     pub errors: Vec<ConfigError>,
+    build: Build,
+    sources: Sources,
+    main: Option<usize>,
+    global: Options,
 }
 
 impl Config {
     /// Reads /etc/ssh/sshd_config of the volume with all that it includes. `options` are those of the command line
     /// (`-o Keyword=value`, from the unit or its environment files), which come first.
     #[must_use]
-    pub fn load(_view: &dyn View, _build: &Build, _options: &[BString]) -> Self {
-        Self::default()
+    pub fn load(view: &dyn View, build: &Build, options: &[BString]) -> Self {
+        let mut sources = Sources::default();
+        let main_file = Path::new(MAIN_FILE);
+        let main = sources.read(view, build, main_file);
+        let mut pass = Pass::new(build, Access::Load(&mut sources, view), None);
+        for option in options {
+            pass.command_line_option(option);
+        }
+        let mut at_once = Vec::new();
+        let main = match main {
+            Ok(index) => {
+                pass.run(index);
+                Some(index)
+            }
+            Err(error) => {
+                let (kind, says) = match error {
+                    ReadError::Fails { missing: true, says } => (ErrorKind::Missing, says),
+                    ReadError::Fails { says, .. } => (ErrorKind::Unreadable, says),
+                    ReadError::Unknown(says) => (ErrorKind::Unknown, says),
+                };
+                at_once.push(ConfigError {
+                    at: Location { file: main_file.to_owned(), line: 0 },
+                    text: BString::default(),
+                    says,
+                    stops_start: kind != ErrorKind::Unknown,
+                    kind,
+                });
+                None
+            }
+        };
+        let (global, errors) = (pass.options, pass.errors);
+        at_once.extend(errors);
+        let mut config = Self { errors: at_once, build: build.clone(), sources, main, global };
+        config.check_whole(view);
+        config
     }
 
-    /// What is in force for one connection. `undecided` tells what would have to be known and is not.
+    /// The lines of the files that were read, for citation: the text of a place.
     #[must_use]
-    pub fn effective(&self, _connection: &Connection) -> (Effective, Vec<Undecided>) {
-        (Effective::default(), Vec::new())
+    pub fn text_at(&self, at: &Location) -> Option<&[u8]> {
+        let file = self.sources.files.iter().find(|file| file.path == at.file)?;
+        let number = usize::try_from(at.line).ok()?.checked_sub(1)?;
+        file.content.split_str("\n").nth(number)
+    }
+
+    /// The files that were read, in the order in which sshd came to them; the first is sshd_config itself.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.sources.files.iter().map(|file| file.path.as_path())
+    }
+
+    /// What is in force for one connection. `undecided` tells what would have to be known and is not. A client whose
+    /// address is not known is taken for one from nowhere in particular: criteria that name addresses do not match.
+    #[must_use]
+    pub fn effective(&self, connection: &Connection) -> (Effective, Vec<Undecided>) {
+        let (plain, hanging) = self.effective_assuming(connection, Assume::Nothing);
+        let mut undecided: Vec<Undecided> = Vec::new();
+        let silent = plain.without_places();
+        let tell = |undecided: &mut Vec<Undecided>, hanging: &Hanging| {
+            let undecided_here = Undecided {
+                at: self.place(hanging.at).unwrap_or(Location { file: PathBuf::from(MAIN_FILE), line: 0 }),
+                missing: hanging.missing.to_owned(),
+            };
+            if !undecided.contains(&undecided_here) {
+                undecided.push(undecided_here);
+            }
+        };
+        for (number, one) in hanging.iter().enumerate().take(MAX_TRIED) {
+            let (other, _) = self.effective_assuming(connection, Assume::One(number));
+            if other.without_places() != silent {
+                tell(&mut undecided, one);
+            }
+        }
+        if !hanging.is_empty() {
+            let (other, all) = self.effective_assuming(connection, Assume::Everything);
+            if undecided.is_empty() && other.without_places() != silent {
+                // Only together do they make a difference.
+                all.iter().for_each(|one| tell(&mut undecided, one));
+            }
+        }
+        (plain, undecided)
+    }
+
+    fn effective_assuming(&self, connection: &Connection, assume: Assume) -> (Effective, Vec<Hanging>) {
+        let asked = Asked {
+            connection,
+            use_dns: self.use_dns(),
+            ports: self.ports(),
+            assume,
+            hanging: RefCell::new(Vec::new()),
+        };
+        let mut pass = Pass::new(&self.build, Access::Cached(&self.sources), Some(&asked));
+        if let Some(main) = self.main {
+            pass.run(main);
+        }
+        let (options, errors) = (pass.options, pass.errors);
+        let mut effective = self.merge(&options);
+        // A line that stops the start is told as such.
+        let new = |error: &ConfigError| !self.errors.iter().any(|known| known.at == error.at);
+        effective.fatal = errors.into_iter().find(new).or(effective.fatal);
+        (effective, asked.hanging.into_inner())
+    }
+
+    fn use_dns(&self) -> bool {
+        self.global.numbers.get(&Op::UseDns).map_or(self.build.default_use_dns(), |(value, _)| *value != 0)
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        if self.global.ports.is_empty() { vec![22] } else { self.global.ports.clone() }
+    }
+
+    fn place(&self, at: At) -> Option<Location> {
+        let (file, line) = at;
+        let file = match usize::try_from(file).ok()?.checked_sub(1) {
+            None => PathBuf::from("command-line"),
+            Some(index) => self.sources.files.get(index)?.path.clone(),
+        };
+        Some(Location { file, line })
     }
 }
 
@@ -129,3 +312,6 @@ pub struct Undecided {
     /// What is missing, in words.
     pub missing: String,
 }
+
+#[cfg(test)]
+mod tests;

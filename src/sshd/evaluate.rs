@@ -6,7 +6,7 @@
 //! verdict is sshd's all the same, since one refusal is enough.
 
 use super::build::Build;
-use super::config::{Config, Connection, Effective, Undecided};
+use super::config::{Config, Connection, Effective, Undecided, command_line_options};
 use crate::accounts::{Group, Passwd, PasswdEntry, Shadow};
 use crate::finding::{CheckId, Finding, Severity, Verdict};
 use crate::keys::PublicKey;
@@ -29,7 +29,7 @@ mod start;
 mod wrappers;
 
 pub use names::NameServices;
-pub use path::{expand_home_tilde, key_files};
+pub use path::key_files;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ impl System {
         let group = Group::parse(&text("/etc/group"));
         let shadow = Shadow::parse(&text("/etc/shadow"));
         let build = Build::detect(view);
-        let config = Config::load(view, &build, &[]);
+        let config = Config::load(view, &build, &command_line_options(view, &build));
         let executable = |path: &str| {
             follow(view, Path::new(path))
                 .is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0)
@@ -194,6 +194,7 @@ impl System {
             groups: self.entry(&question.user).map(|entry| self.group_names(entry)),
             address: question.address,
             host: question.host.clone(),
+            ..Connection::default()
         })
     }
 }

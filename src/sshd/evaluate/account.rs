@@ -1,10 +1,11 @@
 //! The user, before any key is looked at: auth.c, `getpwnamallow` and `allowed_user`.
 
 use super::Case;
-use super::hosts::{Tri, host_list, match_pattern};
+use super::hosts::{Tri, host_list};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy, Severity};
 use crate::sshd::config::Setting;
+use crate::sshd::pattern::{match_pattern, split_user_pattern};
 
 use crate::view::{TEXT_LIMIT, follow, read_following};
 use bstr::{BStr, BString, ByteSlice};
@@ -303,12 +304,12 @@ fn doubt(case: &mut Case<'_>, word: &Setting<BString>, keyword: &str, check: Che
 }
 
 fn match_user(case: &Case<'_>, user: &[u8], pattern: &[u8]) -> Tri {
-    let Some(at) = pattern.rfind_byte(b'@') else {
-        return Tri::from(match_pattern(user, pattern));
-    };
-    if !match_pattern(user, &pattern[..at]) {
-        return Tri::No;
+    match split_user_pattern(case.build(), pattern) {
+        (name, _) if !match_pattern(user, name) => Tri::No,
+        (_, None) => Tri::Yes,
+        (_, Some(hosts)) => {
+            let host = case.question.host.as_ref().map(|host| host.as_slice());
+            host_list(hosts, case.question.address, host, case.effective.use_dns.value)
+        }
     }
-    let host = case.question.host.as_ref().map(|host| host.as_slice());
-    host_list(&pattern[at + 1..], case.question.address, host, case.effective.use_dns.value)
 }

@@ -1,6 +1,316 @@
-//! What sshd does not mind, and a person should.
+//! What sshd does not mind, and a person should; and fstab, which may put another filesystem over the home.
 
+use super::path::{home_path, is_system_directory};
 use super::{Case, KeyFile};
 use crate::accounts::PasswdEntry;
+use crate::finding::{CheckId, Finding};
+use crate::view::{Found, Stat, TEXT_LIMIT, follow, read_following, walk};
+use bstr::{BString, ByteSlice};
+use std::path::{Path, PathBuf};
 
-pub(super) fn check(_case: &mut Case<'_>, _user: &PasswdEntry, _files: &[KeyFile]) {}
+/// The most names of `.ssh` that are looked at.
+const NAMES_LIMIT: usize = 1000;
+
+pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) {
+    fstab(case, user);
+    root_directory(case);
+    home(case, user);
+    key_files(case, user, files);
+    account_files(case);
+    client_keys(case, user);
+    sudo(case);
+}
+
+/// A finding for a mode, unless the same path was told already.
+fn mode(case: &mut Case<'_>, check: CheckId, found: &Found, wants: String) {
+    let told =
+        case.findings.iter().any(|told| told.path.as_deref() == Some(&found.path) && told.line.is_none());
+    if !told {
+        case.advise(Finding::advises(check).at(&found.path).is(found.stat.mode_owner()).wants(wants));
+    }
+}
+
+/// `/` at least 0555, at most 0755, and root's.
+fn root_directory(case: &mut Case<'_>) {
+    if let Ok(found) = follow(case.view, Path::new("/"))
+        && !is_plain_directory(&found.stat, 0o555)
+    {
+        mode(case, CheckId::RootDirectoryMode, &found, "0755 0:0".into());
+    }
+}
+
+/// root's, not writable by others, with at least these bits.
+fn is_plain_directory(stat: &Stat, least: u32) -> bool {
+    stat.uid == 0 && stat.gid == 0 && stat.mode & 0o022 == 0 && stat.mode & least == least
+}
+
+fn home(case: &mut Case<'_>, user: &PasswdEntry) {
+    let path = home_path(user);
+    // A hardened /home (0711) is as it should be.
+    for parent in path.ancestors().skip(1).filter(|parent| parent.starts_with("/home")) {
+        if let Ok(found) = follow(case.view, parent)
+            && found.stat.is_dir()
+            && !is_plain_directory(&found.stat, 0o111)
+        {
+            mode(case, CheckId::HomeParentMode, &found, "0755 0:0".into());
+        }
+    }
+    match follow(case.view, &path) {
+        Err(_) => {
+            let told = case.findings.iter().any(|told| {
+                matches!(
+                    told.check,
+                    CheckId::HomeMissing
+                        | CheckId::HomeNotDirectory
+                        | CheckId::PathNotDirectory
+                        | CheckId::KeyFileLinkBroken
+                        | CheckId::HomeElsewhere
+                )
+            });
+            if !told {
+                let finding = Finding::advises(CheckId::HomeMissing)
+                    .at(path)
+                    .is("absent")
+                    .wants(format!("0700 {}:{}", user.uid, user.gid))
+                    .says("Could not chdir to home directory");
+                case.advise(finding);
+            }
+        }
+        Ok(found) if found.stat.is_dir() && !is_system_directory(&found.path) => {
+            if !is_own(&found.stat, 0o700, user) {
+                mode(case, CheckId::HomeMode, &found, format!("0700 {}:{}", user.uid, user.gid));
+            }
+        }
+        Ok(_) => {}
+    }
+}
+
+fn is_own(stat: &Stat, mode: u32, user: &PasswdEntry) -> bool {
+    stat.mode == mode && stat.uid == user.uid && stat.gid == user.gid
+}
+
+fn key_files(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) {
+    let home = follow(case.view, &home_path(user)).map(|found| found.path);
+    let Ok(home) = home else { return };
+    for file in files {
+        let asked_in_home = file.path.starts_with(home_path(user));
+        let resolved = walk(case.view, &file.path);
+        if file.shared {
+            let finding = Finding::advises(CheckId::KeyFileShared)
+                .at(&file.path)
+                .is(format!("AuthorizedKeysFile {}", file.pattern))
+                .wants("a file for each user");
+            case.advise(finding);
+        }
+        if let Some(parent) = file.path.parent()
+            && let Ok(directory) = follow(case.view, parent)
+            && directory.stat.is_dir()
+            && directory.path.starts_with(&home)
+            && directory.path != home
+            && !is_own(&directory.stat, 0o700, user)
+        {
+            mode(case, CheckId::SshDirMode, &directory, format!("0700 {}:{}", user.uid, user.gid));
+        }
+        let Ok(found) = resolved.end else { continue };
+        if found.path.starts_with(&home) {
+            if found.stat.is_file() && !is_own(&found.stat, 0o600, user) {
+                mode(case, CheckId::KeyFileMode, &found, format!("0600 {}:{}", user.uid, user.gid));
+            }
+        } else if asked_in_home
+            && let Some(link) =
+                resolved.steps.iter().find(|step| step.link.is_some() && step.path.starts_with(&home))
+        {
+            let finding = Finding::advises(CheckId::LinkOutsideHome)
+                .at(&link.path)
+                .is(format!("leads to {}", found.path.display()))
+                .wants("a file inside the home");
+            case.advise(finding);
+        }
+        if found.stat.is_file() && found.stat.nlink > 1 {
+            let finding = Finding::advises(CheckId::KeyFileHardLinked)
+                .at(&found.path)
+                .is(format!("{} names", found.stat.nlink))
+                .wants("one name");
+            case.advise(finding);
+        }
+    }
+}
+
+/// passwd and group for everybody to read, shadow and gshadow for nobody but root and the group shadow.
+fn account_files(case: &mut Case<'_>) {
+    for (path, secret) in
+        [("/etc/passwd", false), ("/etc/group", false), ("/etc/shadow", true), ("/etc/gshadow", true)]
+    {
+        let Ok(found) = follow(case.view, Path::new(path)) else { continue };
+        let stat = &found.stat;
+        let wrong = if secret {
+            stat.mode & 0o037 != 0
+        } else {
+            stat.mode & 0o022 != 0 || stat.mode & 0o444 != 0o444
+        };
+        if stat.is_file() && (wrong || stat.uid != 0) {
+            let wants = if secret {
+                format!("{:04o} 0:{}", stat.mode & !0o037, stat.gid)
+            } else {
+                "0644 0:0".to_owned()
+            };
+            mode(case, CheckId::AccountFileMode, &found, wants);
+        }
+    }
+}
+
+/// ssh(1) of the user refuses private keys that others can read, and a config that others can write.
+fn client_keys(case: &mut Case<'_>, user: &PasswdEntry) {
+    let Ok(directory) = follow(case.view, &home_path(user).join(".ssh")) else { return };
+    if !directory.stat.is_dir() {
+        return;
+    }
+    for name in case.view.list(&directory.path).unwrap_or_default().into_iter().take(NAMES_LIMIT) {
+        let bytes = name.as_encoded_bytes();
+        let private = bytes.starts_with(b"id_") && !bytes.ends_with(b".pub");
+        if !private && bytes != b"config" {
+            continue;
+        }
+        let path = directory.path.join(&name);
+        let Ok(stat) = case.view.lstat(&path) else { continue };
+        let bad = if private { stat.mode & 0o077 } else { stat.mode & 0o022 };
+        let foreign = stat.uid != user.uid && stat.uid != 0;
+        if stat.is_file() && (foreign || (bad != 0 && stat.uid == user.uid)) {
+            let wants = format!("0600 {}:{}", user.uid, user.gid);
+            mode(case, CheckId::ClientKeyMode, &Found { path, stat }, wants);
+        }
+    }
+}
+
+/// sudo(8) refuses to work with files of others or that others can write, and without its set-id bit.
+fn sudo(case: &mut Case<'_>) {
+    if let Ok(found) = follow(case.view, Path::new("/usr/bin/sudo"))
+        && found.stat.is_file()
+        && (found.stat.uid != 0 || found.stat.mode & 0o4111 != 0o4111)
+    {
+        mode(case, CheckId::SudoersMode, &found, "4755 0:0".into());
+    }
+    let mut files = vec![PathBuf::from("/etc/sudoers")];
+    let directory = Path::new("/etc/sudoers.d");
+    for name in case.view.list(directory).unwrap_or_default().into_iter().take(NAMES_LIMIT) {
+        let bytes = name.as_encoded_bytes();
+        // sudo passes over these names.
+        if !bytes.ends_with(b"~") && !bytes.contains(&b'.') {
+            files.push(directory.join(name));
+        }
+    }
+    for file in files {
+        if let Ok(found) = follow(case.view, &file)
+            && found.stat.is_file()
+            && (found.stat.uid != 0 || found.stat.gid != 0 || found.stat.mode & 0o022 != 0)
+        {
+            mode(case, CheckId::SudoersMode, &found, "0440 0:0".into());
+        }
+    }
+}
+
+/// fstab(5): a filesystem of its own over the home or a directory above it, which is not to be seen here.
+fn fstab(case: &mut Case<'_>, user: &PasswdEntry) {
+    let Ok(text) = read_following(case.view, Path::new("/etc/fstab"), TEXT_LIMIT) else { return };
+    let home = match walk(case.view, &home_path(user)) {
+        walk if walk.end.is_ok() => walk.end.map_or_else(|_| PathBuf::new(), |found| found.path),
+        walk => walk.reached,
+    };
+    for (line, number) in text.lines().zip(1..) {
+        let Some(mount) = Mount::parse(line) else { continue };
+        if !mount.covers(&home) || is_mounted(case, &mount.point) {
+            continue;
+        }
+        let finding = Finding::advises(CheckId::HomeElsewhere)
+            .at("/etc/fstab")
+            .on_line(number)
+            .is(format!("{} is mounted on {}", mount.device, mount.point.display()))
+            .wants("that volume too (--with)");
+        case.doubt(
+            finding,
+            format!("the filesystem {} that fstab mounts on {}", mount.device, mount.point.display()),
+        );
+    }
+}
+
+struct Mount {
+    device: BString,
+    point: PathBuf,
+}
+
+impl Mount {
+    /// A line that mounts another filesystem at boot.
+    fn parse(line: &[u8]) -> Option<Self> {
+        const VIRTUAL: [&[u8]; 6] = [b"tmpfs", b"swap", b"proc", b"sysfs", b"devpts", b"none"];
+        let mut words = line.trim_ascii().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let device = words.next().filter(|device| !device.starts_with(b"#"))?;
+        let point = words.next()?;
+        let kind = words.next()?;
+        let options = words.next().unwrap_or(b"defaults");
+        let has = |name: &[u8]| options.split(|byte| *byte == b',').any(|option| option == name);
+        if VIRTUAL.contains(&kind) || has(b"noauto") || has(b"bind") || has(b"rbind") {
+            return None;
+        }
+        let point = unescape(point);
+        let point: PathBuf = Path::new(&*point.to_os_str_lossy()).components().collect();
+        point.is_absolute().then(|| Self { device: BString::from(device), point })
+    }
+
+    /// `/` itself is what is being looked at.
+    fn covers(&self, home: &Path) -> bool {
+        self.point != Path::new("/") && home.starts_with(&self.point)
+    }
+}
+
+/// `\040` and the like (getmntent(3)).
+fn unescape(field: &[u8]) -> BString {
+    let mut out = BString::default();
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| digits.to_str().ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// Is something mounted there in what is looked at, as on a running system?
+fn is_mounted(case: &Case<'_>, point: &Path) -> bool {
+    let device = |path: &Path| follow(case.view, path).map(|found| found.stat.dev);
+    let parent = point.parent().unwrap_or(Path::new("/"));
+    matches!((device(point), device(parent)), (Ok(here), Ok(above)) if here != above)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fstab_lines_that_mount_another_filesystem_over_the_home_are_found() {
+        let covers = |line: &str| {
+            Mount::parse(line.as_bytes()).is_some_and(|mount| mount.covers(Path::new("/home/u")))
+        };
+        assert!(covers("UUID=1234 /home ext4 defaults 0 2"));
+        assert!(covers("/dev/vdb\t/home/u/\txfs"));
+        assert!(!covers("UUID=1234 / ext4 defaults 0 1"));
+        assert!(!covers("#UUID=1234 /home ext4 defaults 0 2"));
+        assert!(!covers("UUID=1234 /home ext4 defaults,noauto 0 2"));
+        assert!(!covers("/data/home /home none bind 0 0"));
+        assert!(!covers("tmpfs /home tmpfs defaults 0 0"));
+        assert!(!covers("UUID=1 /homework ext4 defaults 0 0"));
+    }
+
+    #[test]
+    fn escapes_of_fstab_are_read() {
+        assert_eq!(unescape(b"/my\\040home"), "/my home");
+        assert_eq!(unescape(b"/a\\"), "/a\\");
+    }
+}

@@ -2,7 +2,6 @@
 
 use super::{Case, start::errno_words};
 use crate::finding::{CheckId, Finding};
-use crate::sshd::build::Family;
 use crate::view::{LookError, Stat, follow};
 use bstr::{BStr, ByteSlice};
 use std::path::{Path, PathBuf};
@@ -100,11 +99,9 @@ fn too_open(case: &Case<'_>, stat: &Stat) -> bool {
         return false;
     }
     let mut open = stat.mode & 0o077;
-    if case.build().family == Family::RedHat {
-        let ssh_keys = case.system.group.by_name(b"ssh_keys").is_some_and(|group| group.gid == stat.gid);
-        if ssh_keys {
-            open &= !0o040;
-        }
+    let group = case.build().host_key_group().and_then(|name| case.system.group.by_name(name.as_bytes()));
+    if group.is_some_and(|group| group.gid == stat.gid) {
+        open &= !0o040;
     }
     open != 0
 }

@@ -3,10 +3,10 @@
 
 use super::start::errno_words;
 use super::{Case, KeyFile, PathNode};
-use crate::accounts::{Passwd, PasswdEntry};
+use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy};
 use crate::permissions::{Access, Identity, may, unsearchable};
-use crate::sshd::build::{Build, Family};
+use crate::sshd::build::Build;
 use crate::sshd::config::Effective;
 use crate::view::{Found, LookError, Stat, TEXT_LIMIT, View, Walk, follow, walk};
 use bstr::{BString, ByteSlice, ByteVec};
@@ -38,34 +38,13 @@ pub(super) fn expand_tokens(text: &[u8], user: &PasswdEntry, build: &Build) -> R
     Ok(out)
 }
 
-/// `~` and `~name` at the start, as servconf.c expands them when it reads the line: for the user that sshd runs as,
-/// which is root, whoever logs in.
-#[must_use]
-pub fn expand_home_tilde(text: &[u8], passwd: &Passwd) -> BString {
-    let Some(rest) = text.strip_prefix(b"~") else { return BString::from(text) };
-    let (name, rest) = rest.split_at(rest.find_byte(b'/').unwrap_or(rest.len()));
-    let owner = if name.is_empty() { passwd.by_uid(0) } else { passwd.by_name(name) };
-    let home = match owner {
-        Some(owner) => owner.home.clone(),
-        None if name.is_empty() => BString::from("/root"),
-        None => return BString::from(text),
-    };
-    let mut out = home;
-    if !out.ends_with(b"/") {
-        out.push(b'/');
-    }
-    out.push_str(rest.trim_start_with(|letter| letter == '/'));
-    out
-}
-
 /// auth.c, `expand_authorized_keys`: tokens, then the home before what is not absolute.
 pub(super) fn expand(
     pattern: &[u8],
     user: &PasswdEntry,
     system: &super::System,
 ) -> Result<PathBuf, UnknownToken> {
-    let pattern = expand_home_tilde(pattern, &system.passwd);
-    let expanded = expand_tokens(&pattern, user, &system.build)?;
+    let expanded = expand_tokens(pattern, user, &system.build)?;
     let path = if expanded.starts_with(b"/") {
         expanded
     } else {
@@ -85,9 +64,8 @@ pub fn key_files(system: &super::System, effective: &Effective, user: &PasswdEnt
     patterns
         .filter_map(|pattern| {
             let path = expand(pattern, user, system).ok()?;
-            let whole = expand_home_tilde(pattern, &system.passwd);
-            let own = |token: &str| whole.contains_str(token);
-            let shared = whole.starts_with(b"/") && !own("%u") && !own("%h") && !own("%U");
+            let own = |token: &str| pattern.contains_str(token);
+            let shared = pattern.starts_with(b"/") && !own("%u") && !own("%h") && !own("%U");
             Some(KeyFile { pattern: pattern.clone(), path, shared })
         })
         .collect()
@@ -475,7 +453,7 @@ impl<'a> Places<'a> {
 
     /// Writable by others than the owner, in sshd's eyes.
     fn writable(&self, stat: &Stat) -> bool {
-        let group_counts = self.case.build().family != Family::Debian
+        let group_counts = !self.case.build().private_groups_may_write()
             || !self.reads_names
             || !private_group(self.case.system, stat, self.who.uid);
         stat.mode & 0o002 != 0 || (stat.mode & 0o020 != 0 && group_counts)

@@ -1,7 +1,7 @@
 //! The key itself: auth2-pubkey.c, from `userauth_pubkey` to the first line that lets it in.
 
 use super::account::at_setting;
-use super::hosts::{Tri, host_list, match_pattern};
+use super::hosts::{Tri, host_list};
 use super::path::{Opened, Places, State, expand, key_files, picture};
 use super::revoked::{Revocation, Revoked};
 use super::session::exit_status;
@@ -9,6 +9,7 @@ use super::{Case, KeyEvaluation, KeyFile, PathNode};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, Location, Severity, Verdict};
 use crate::keys::PublicKey;
+use crate::keys::algorithms::{accepted_by, client_algorithms};
 use crate::keys::authorized_keys::{KeyLine, Line, parse};
 use crate::permissions::Identity;
 use crate::sshd::config::PermitRootLogin;
@@ -237,7 +238,7 @@ impl Trial<'_> {
             Revocation::Everything => {}
             Revocation::Unknown(finding, missing) => judgement.doubts.push((*finding, missing)),
         }
-        if certificate::is_certificate(key) {
+        if key.is_certificate() {
             self.certificates.judge(case, key, self, &mut judgement);
         } else {
             self.lines(case, key, &mut judgement);
@@ -256,7 +257,9 @@ impl Trial<'_> {
     fn algorithm(&self, case: &mut Case<'_>, key: &PublicKey, judgement: &mut Judgement) {
         let effective = case.effective;
         let setting = &effective.pubkey_accepted_algorithms;
-        if let Err(offered) = accepted(key, case.build(), &setting.value) {
+        if !accepted_by(&setting.value, key, case.build()) {
+            let offered = client_algorithms(key, case.build());
+            let offered = offered.first().map_or(key.algorithm.as_str(), String::as_str);
             let says = match case.build().version {
                 Some(version) if version < (8, 5) => {
                     format!("userauth_pubkey: key type {offered} not in PubkeyAcceptedKeyTypes")
@@ -275,8 +278,7 @@ impl Trial<'_> {
             judgement.findings.push(finding);
         }
         let required = &effective.required_rsa_size;
-        let floor = if case.build().at_least(7, 6) { 1024 } else { 768 };
-        let least = required.value.max(floor);
+        let least = required.value.max(case.build().least_rsa_bits());
         if let Some(bits) = key.rsa_bits().filter(|bits| *bits < least) {
             let finding = at_setting(Finding::blocks(CheckId::KeyTooShort), required)
                 .is(format!("{bits} bits"))
@@ -288,7 +290,8 @@ impl Trial<'_> {
 
     /// The lines with this key, in order; the first that lets it in wins.
     fn lines(&self, case: &mut Case<'_>, key: &PublicKey, judgement: &mut Judgement) {
-        let places = self.index.get(key.blob.as_slice()).map_or(&[][..], Vec::as_slice);
+        let places = self.places_of(key);
+        let places = places.as_slice();
         let mut denials = Vec::new();
         let mut doubts = Vec::new();
         for place in places {
@@ -362,13 +365,24 @@ impl Trial<'_> {
         }
     }
 
+    /// Where the key stands, in sshd's order. The same key may be spelt in other bytes (leading zeros of a number).
+    fn places_of(&self, key: &PublicKey) -> Vec<Place<'_>> {
+        if let Some(places) = self.index.get(key.blob.as_slice()) {
+            return places.clone();
+        }
+        let others = self.index.values().flatten().filter(|place| place.key.key.algorithm == key.algorithm);
+        let mut places: Vec<Place<'_>> = others.filter(|place| place.key.key.same_key(key)).copied().collect();
+        places.sort_by_key(|place| (place.file, place.line));
+        places
+    }
+
     /// Is the key there in a form that sshd does not read?
     fn broken_form_of(&self, key: &PublicKey) -> Option<Finding> {
         for (file, lines) in self.files.iter().zip(self.lines) {
             for (line, read) in lines {
                 let why = match read {
-                    Line::Junk { why, looks_like: Some(hidden) } if hidden.blob == key.blob => why.as_str(),
-                    Line::Key(outer) if glued(outer).is_some_and(|hidden| hidden.blob == key.blob) => {
+                    Line::Junk { why, looks_like: Some(hidden) } if hidden.same_key(key) => why.as_str(),
+                    Line::Key(outer) if outer.glued.iter().any(|hidden| hidden.same_key(key)) => {
                         "glued to the comment of another key"
                     }
                     _ => continue,
@@ -401,31 +415,37 @@ impl Trial<'_> {
         if options.cert_authority {
             return refuses("cert-authority: the line is for certificates".into(), None);
         }
-        if let Some(expiry) = options.expiry.filter(|expiry| case.question.now >= *expiry) {
+        // The instance's time zone is taken for UTC.
+        if let Some(expiry) = options.expiry.filter(|expiry| case.question.now > *expiry) {
             let days = (case.question.now - expiry) / 86_400;
             return refuses(format!("expired {days} days ago"), None);
         }
-        let Some(from) = &options.from else { return LineAnswer::Allows };
+        if let Some(problem) = options.from_problem() {
+            return refuses(problem, None);
+        }
         let host = case.question.host.as_ref().map(|host| host.as_slice());
-        match host_list(from, case.question.address, host, case.effective.use_dns.value) {
-            Tri::Yes => LineAnswer::Allows,
-            Tri::No => {
-                let client = case.question.address.map_or_else(String::new, |address| address.to_string());
-                let says = format!(
-                    "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
-                    case.name()
-                );
-                refuses(format!("from=\"{from}\""), Some(says))
-            }
-            Tri::Maybe => {
-                let finding = Finding::advises(CheckId::KeyLineFrom)
-                    .at(&at.file)
-                    .on_line(at.line)
-                    .is(format!("from=\"{from}\""))
-                    .wants("an address to judge by");
-                LineAnswer::Doubts(Box::new(finding), format!("the client's address (from= at {at})"))
+        let mut open = None;
+        for from in options.from.iter().chain(&options.more_from) {
+            match host_list(from, case.question.address, host, case.effective.use_dns.value) {
+                Tri::Yes => {}
+                Tri::No => {
+                    let client = case.question.address.map_or_else(String::new, |address| address.to_string());
+                    let says = format!(
+                        "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
+                        case.name()
+                    );
+                    return refuses(format!("from=\"{from}\""), Some(says));
+                }
+                Tri::Maybe => open = Some(from),
             }
         }
+        let Some(from) = open else { return LineAnswer::Allows };
+        let finding = Finding::advises(CheckId::KeyLineFrom)
+            .at(&at.file)
+            .on_line(at.line)
+            .is(format!("from=\"{from}\""))
+            .wants("an address to judge by");
+        LineAnswer::Doubts(Box::new(finding), format!("the client's address (from= at {at})"))
     }
 
     /// `command=` runs in place of `true`, unless the configuration forces another.
@@ -459,10 +479,6 @@ impl Trial<'_> {
     }
 }
 
-fn glued(_line: &KeyLine) -> Option<&PublicKey> {
-    None
-}
-
 fn absent(key: &PublicKey, file: &Path) -> Finding {
     Finding::blocks(CheckId::KeyAbsent)
         .at(file)
@@ -474,21 +490,6 @@ enum LineAnswer {
     Allows,
     Denies(Box<Finding>),
     Doubts(Box<Finding>, String),
-}
-
-/// Would the signature that a current client makes with this key be taken? Otherwise what it would offer.
-fn accepted(key: &PublicKey, build: &crate::sshd::Build, list: &[String]) -> Result<(), String> {
-    let offers: &[&str] = match key.algorithm.as_str() {
-        // Up to 7.7 the list holds key types.
-        "ssh-rsa" if !build.at_least(7, 8) => &["ssh-rsa"],
-        "ssh-rsa" => &["rsa-sha2-512", "rsa-sha2-256"],
-        "ssh-rsa-cert-v01@openssh.com" if build.at_least(7, 8) => {
-            &["rsa-sha2-512-cert-v01@openssh.com", "rsa-sha2-256-cert-v01@openssh.com"]
-        }
-        other => &[other],
-    };
-    let takes = |name: &&str| list.iter().any(|pattern| match_pattern(name.as_bytes(), pattern.as_bytes()));
-    if offers.iter().any(|name| takes(name)) { Ok(()) } else { Err(offers[0].to_owned()) }
 }
 
 /// Puts what came of the files and keys into the case, and counts it as theirs.
@@ -569,7 +570,7 @@ impl Told<'_, '_> {
             for (line, read) in lines {
                 let why = match read {
                     Line::Junk { why, looks_like: Some(_) } => why.as_str(),
-                    Line::Key(key) if glued(key).is_some() => "another key is glued to its comment",
+                    Line::Key(key) if !key.glued.is_empty() => "another key is glued to its comment",
                     _ => continue,
                 };
                 told += 1;

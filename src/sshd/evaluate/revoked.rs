@@ -141,6 +141,8 @@ fn read_list(text: &[u8], case: &Case<'_>) -> Result<Content, String> {
     for (number, line) in parse(text, case.build()) {
         match line {
             Line::Ignored => {}
+            // A word before the type is no option here.
+            Line::Key(key) if !key.options_text.is_empty() => return Err("invalid format".into()),
             Line::Key(key) => {
                 keys.entry(key.key.blob.clone()).or_insert(number);
             }

@@ -3,8 +3,8 @@
 use super::{Case, hostkey};
 use crate::finding::{CheckId, Finding};
 use crate::sshd::build::Family;
-use crate::sshd::config::ConfigError;
-use crate::view::{FileKind, LookError, TEXT_LIMIT, View, follow, read_following};
+use crate::sshd::config::{ConfigError, ErrorKind};
+use crate::view::{FileKind, LookError, View, follow};
 use bstr::ByteSlice;
 use std::path::Path;
 
@@ -41,55 +41,48 @@ fn program(case: &mut Case<'_>) {
 }
 
 fn configuration(case: &mut Case<'_>) {
-    let mut broken = false;
-    match follow(case.view, Path::new(CONFIG)) {
-        Ok(_) => {}
-        Err(error @ (LookError::NotFound | LookError::NotDirectory)) => {
-            broken = true;
-            let finding = Finding::blocks(CheckId::ConfigMissing)
-                .at(CONFIG)
-                .is("absent")
-                .wants("the distribution's file")
-                .says(format!("{CONFIG}: {}", errno_words(&error)));
-            case.refuse(finding);
-        }
-        Err(error) => {
-            broken = true;
-            let finding = Finding::blocks(CheckId::ConfigUnreadable)
-                .at(CONFIG)
-                .is(error.to_string())
-                .wants("a regular file")
-                .says(format!("{CONFIG}: {}", errno_words(&error)));
-            case.refuse(finding);
+    let system = case.system;
+    let mut stops = false;
+    for error in &system.config.errors {
+        if error.kind == ErrorKind::Unknown {
+            let finding = located(Finding::advises(CheckId::ConfigNotUnderstood), error)
+                .wants("a configuration that volrescue can read");
+            case.doubt(finding, format!("the configuration: {} ({})", error.says, error.at));
+        } else if error.stops_start {
+            stops = true;
+            case.refuse(config_finding(error));
         }
     }
-    for error in &case.system.config.errors {
-        // The file that is absent was told above, whether or not the reader of the configuration tells it too.
-        if broken && error.at.file == Path::new(CONFIG) {
-            continue;
-        }
-        broken = true;
-        let finding = config_finding(case.view, error);
-        case.refuse(finding);
+    case.traced("the configuration", CONFIG, !stops);
+    // sshd starts, and this connection dies.
+    if let Some(error) = &case.effective.fatal {
+        case.traced("the configuration for this connection", error.at.to_string(), false);
+        case.refuse(config_finding(error));
     }
-    case.traced("the configuration", CONFIG, !broken);
 }
 
-fn config_finding(view: &dyn View, error: &ConfigError) -> Finding {
-    let readable = read_following(view, &error.at.file, TEXT_LIMIT).is_ok();
-    let check = if readable { CheckId::ConfigSyntax } else { CheckId::ConfigUnreadable };
-    let mut finding = Finding::blocks(check)
-        .at(&error.at.file)
-        .is(error.text.trim_ascii().to_str_lossy())
-        .wants(if readable { "a line that this sshd takes" } else { "a file that root can read, or none" })
-        .says(&error.says);
-    if error.at.line > 0 {
-        finding = finding.on_line(error.at.line);
+fn located(finding: Finding, error: &ConfigError) -> Finding {
+    let finding = finding.at(&error.at.file).is(error.text.trim_ascii().to_str_lossy());
+    if error.at.line > 0 { finding.on_line(error.at.line) } else { finding }
+}
+
+fn config_finding(error: &ConfigError) -> Finding {
+    let (check, wants) = match error.kind {
+        ErrorKind::Missing => (CheckId::ConfigMissing, "the distribution's file"),
+        ErrorKind::Unreadable => (CheckId::ConfigUnreadable, "a file that root can read, or none"),
+        ErrorKind::Syntax | ErrorKind::Unknown => (CheckId::ConfigSyntax, "a line that this sshd takes"),
+    };
+    let mut finding = located(Finding::blocks(check), error).wants(wants).says(&error.says);
+    if error.kind == ErrorKind::Missing {
+        finding.is = "absent".into();
     }
     finding
 }
 
 fn privilege_separation_user(case: &mut Case<'_>) {
+    if !case.effective.use_privilege_separation.value {
+        return;
+    }
     let found = case.system.entry(b"sshd").is_some();
     case.traced("the privilege separation user", "sshd in passwd", found);
     if found {
@@ -114,13 +107,13 @@ fn privilege_separation_user(case: &mut Case<'_>) {
 }
 
 /// sshd.c, `main`: the directory is root's alone. On Debian it lies under /run, a tmpfs of the running system, so
-/// nothing about it is on the disk; elsewhere the place is not known.
+/// nothing about it is on the disk; outside the two large families its place is not sure.
 fn privilege_separation_directory(case: &mut Case<'_>) {
-    if case.build().family != Family::RedHat {
+    let build = case.build();
+    if build.family != Family::RedHat || build.privilege_separation_directory_is_volatile() {
         return;
     }
-    // EL9, Amazon Linux 2023 and Fedora moved it with 8.5 and later.
-    let directory = if case.build().at_least(8, 5) { "/usr/share/empty.sshd" } else { "/var/empty/sshd" };
+    let directory = build.privilege_separation_directory();
     let found = follow(case.view, Path::new(directory));
     let good = match found {
         Ok(found) if found.stat.is_dir() => {
@@ -154,29 +147,31 @@ fn privilege_separation_directory(case: &mut Case<'_>) {
 
 /// sshd-session since 9.8, sshd-auth since 10.0: checked at start, on the paths that the distributions build in.
 fn helpers(case: &mut Case<'_>) {
-    let directory = match case.build().family {
-        Family::Debian => "/usr/lib/openssh",
-        Family::RedHat => "/usr/libexec/openssh",
-        Family::Suse | Family::Upstream => return,
-    };
-    if case.system.program.is_none() || case.build().version.is_none() {
+    let (build, effective) = (case.build(), case.effective);
+    let known = matches!(build.family, Family::Debian | Family::RedHat);
+    if case.system.program.is_none() || build.version.is_none() {
         return;
     }
-    for (name, since) in [("sshd-session", (9, 8)), ("sshd-auth", (10, 0))] {
-        if !case.build().at_least(since.0, since.1) {
-            continue;
-        }
-        let path = format!("{directory}/{name}");
-        let found = follow(case.view, Path::new(&path));
+    let configured = [&effective.sshd_session_path, &effective.sshd_auth_path];
+    for ((name, since), setting) in
+        [("sshd-session", (9, 8)), ("sshd-auth", (10, 0))].into_iter().zip(configured)
+    {
+        let directory = build.helper_directory().filter(|_| known).map(Path::new);
+        let path = match &setting.value {
+            Some(path) => Some(Path::new(&*path.to_os_str_lossy()).to_owned()),
+            None => directory.map(|directory| directory.join(name)),
+        };
+        let Some(path) = path.filter(|_| build.at_least(since.0, since.1)) else { continue };
+        let found = follow(case.view, &path);
         let good = found.as_ref().is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0);
-        case.traced("the programs that sshd starts", &path, good);
+        case.traced("the programs that sshd starts", path.display().to_string(), good);
         if !good {
             let is = found.map_or_else(|_| "absent".to_owned(), |found| found.stat.mode_owner());
             let finding = Finding::blocks(CheckId::SshdHelperMissing)
                 .at(&path)
                 .is(is)
                 .wants("the file of the package, 0755 0:0")
-                .says(format!("{path} does not exist or is not executable"));
+                .says(format!("{} does not exist or is not executable", path.display()));
             case.refuse(finding);
         }
     }

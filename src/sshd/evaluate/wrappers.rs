@@ -2,7 +2,6 @@
 
 use super::Case;
 use crate::finding::{CheckId, Finding, Location};
-use crate::sshd::build::Family;
 use crate::view::{TEXT_LIMIT, read_following};
 use bstr::ByteSlice;
 use std::net::IpAddr;
@@ -17,12 +16,7 @@ enum Match {
 }
 
 pub(super) fn check(case: &mut Case<'_>) {
-    let linked = match case.build().family {
-        Family::Debian => true,
-        Family::RedHat => !case.build().at_least(8, 0),
-        Family::Suse | Family::Upstream => false,
-    };
-    if !linked {
+    if !case.build().tcp_wrappers() {
         return;
     }
     let mut doubtful: Option<Location> = None;

@@ -1,34 +1,20 @@
 //! Certificates: trusted by TrustedUserCAKeys or by a cert-authority line (auth2-pubkey.c, PROTOCOL.certkeys).
 
 use super::super::Case;
-use super::super::hostkey::string;
 use super::{Judgement, Trial};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, Location};
+use crate::keys::certificate::{Certificate, Kind};
 use crate::keys::PublicKey;
 use crate::keys::authorized_keys::{Line, parse};
 use crate::view::{TEXT_LIMIT, read_following};
 use bstr::{BString, ByteSlice};
 use std::path::{Path, PathBuf};
 
-pub(super) fn is_certificate(key: &PublicKey) -> bool {
-    key.algorithm.ends_with("-cert-v01@openssh.com")
-}
-
 /// The authorities of TrustedUserCAKeys.
 pub(super) struct Trust {
     file: PathBuf,
     authorities: Vec<(u32, Vec<u8>)>,
-}
-
-/// What a certificate says (PROTOCOL.certkeys).
-struct Certificate {
-    kind: u32,
-    principals: Vec<BString>,
-    after: u64,
-    before: u64,
-    critical: Vec<BString>,
-    authority: Vec<u8>,
 }
 
 impl Trust {
@@ -63,7 +49,7 @@ impl Trust {
             finding.sshd_says = says.map(str::to_owned);
             finding
         };
-        let Some(certificate) = read(&key.blob) else {
+        let Some(certificate) = key.certificate() else {
             judgement.findings.push(refuses("not a certificate that can be read", None));
             return;
         };
@@ -81,17 +67,17 @@ impl Trust {
         let now = u64::try_from(case.question.now).unwrap_or(0);
         let named = |name: &BString| principals.iter().any(|principal| principal == name);
         let effective = case.effective;
-        if certificate.kind != 1 {
+        if certificate.kind != Kind::User {
             judgement
                 .findings
                 .push(refuses("a host certificate", Some("Certificate invalid: not a user certificate")));
-        } else if now < certificate.after {
+        } else if now < certificate.valid_after {
             judgement.findings.push(refuses("not yet valid", Some("Certificate invalid: not yet valid")));
-        } else if now >= certificate.before {
+        } else if now >= certificate.valid_before {
             judgement.findings.push(refuses("expired", Some("Certificate invalid: expired")));
         } else if effective.authorized_principals_file.value.is_some()
             || effective.authorized_principals_command.value.is_some()
-            || !certificate.critical.is_empty()
+            || !certificate.critical_options.is_empty()
         {
             let finding = Finding::advises(CheckId::CertificateRefused)
                 .at(&at.file)
@@ -120,7 +106,7 @@ impl Trust {
         certificate: &Certificate,
         user: &PasswdEntry,
     ) -> Option<(Location, Vec<BString>)> {
-        for place in trial.index.get(certificate.authority.as_slice()).into_iter().flatten() {
+        for place in trial.index.get(certificate.ca.blob.as_slice()).into_iter().flatten() {
             let file = &trial.files[place.file];
             let Ok(options) = &place.key.options else { continue };
             if file.state == super::State::Usable && options.cert_authority {
@@ -131,52 +117,7 @@ impl Trust {
                 return Some((Location { file: file.shown().to_owned(), line: place.line }, principals));
             }
         }
-        let (line, _) = self.authorities.iter().find(|(_, blob)| *blob == certificate.authority)?;
+        let (line, _) = self.authorities.iter().find(|(_, blob)| *blob == certificate.ca.blob)?;
         Some((Location { file: self.file.clone(), line: *line }, vec![user.name.clone()]))
     }
-}
-
-fn read(blob: &[u8]) -> Option<Certificate> {
-    let mut rest = blob;
-    let algorithm = string(&mut rest)?;
-    let _nonce = string(&mut rest)?;
-    let fields = match algorithm {
-        b"ssh-rsa-cert-v01@openssh.com" => 2,
-        b"ssh-dss-cert-v01@openssh.com" => 4,
-        b"ssh-ed25519-cert-v01@openssh.com" => 1,
-        b"sk-ssh-ed25519-cert-v01@openssh.com" => 2,
-        b"sk-ecdsa-sha2-nistp256-cert-v01@openssh.com" => 3,
-        _ if algorithm.starts_with(b"ecdsa-sha2-") => 2,
-        _ => return None,
-    };
-    for _ in 0..fields {
-        string(&mut rest)?;
-    }
-    let _serial = eight(&mut rest)?;
-    let (kind, after) = rest.split_first_chunk::<4>()?;
-    rest = after;
-    let _id = string(&mut rest)?;
-    let mut list = string(&mut rest)?;
-    let mut principals = Vec::new();
-    while !list.is_empty() {
-        principals.push(BString::from(string(&mut list)?));
-    }
-    let after = eight(&mut rest)?;
-    let before = eight(&mut rest)?;
-    let mut options = string(&mut rest)?;
-    let mut critical = Vec::new();
-    while !options.is_empty() {
-        critical.push(BString::from(string(&mut options)?));
-        string(&mut options)?;
-    }
-    let _extensions = string(&mut rest)?;
-    let _reserved = string(&mut rest)?;
-    let authority = string(&mut rest)?.to_vec();
-    Some(Certificate { kind: u32::from_be_bytes(*kind), principals, after, before, critical, authority })
-}
-
-fn eight(rest: &mut &[u8]) -> Option<u64> {
-    let (bytes, after) = rest.split_first_chunk::<8>()?;
-    *rest = after;
-    Some(u64::from_be_bytes(*bytes))
 }

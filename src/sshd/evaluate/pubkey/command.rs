@@ -5,7 +5,6 @@ use super::super::account::at_setting;
 use super::super::path::private_group;
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
-use crate::sshd::build::Family;
 use crate::view::{Stat, follow};
 use bstr::ByteSlice;
 use std::path::Path;
@@ -68,7 +67,7 @@ fn safe_program(case: &Case<'_>, program: &Path) -> Result<(), String> {
         )
     })?;
     let unsafe_ = |stat: &Stat| {
-        let private = case.build().family == Family::Debian && private_group(case.system, stat, 0);
+        let private = case.build().private_groups_may_write() && private_group(case.system, stat, 0);
         stat.uid != 0 || stat.mode & 0o002 != 0 || (stat.mode & 0o020 != 0 && !private)
     };
     let refused = |what: &str, path: &Path| {

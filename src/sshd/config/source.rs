@@ -1,0 +1,219 @@
+//! The files of the configuration, read once: sshd_config and what it includes, and what its values refer to.
+
+use super::glob::glob;
+use super::lex::{Line, lines};
+use crate::accounts::Passwd;
+use crate::sshd::build::Build;
+use crate::view::{FileKind, LookError, TEXT_LIMIT, View, read_following, walk};
+use bstr::ByteSlice;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The most bytes of all configuration files together.
+const ALL_BYTES: usize = 32 << 20;
+/// What is filled at boot only.
+const VOLATILE: &[&str] = &["/dev", "/proc", "/run", "/sys", "/tmp", "/var/run"];
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    /// As sshd names it.
+    pub(super) path: PathBuf,
+    pub(super) content: Vec<u8>,
+    pub(super) lines: Vec<Line>,
+}
+
+impl SourceFile {
+    /// The line as it is written.
+    pub(super) fn written(&self, line: &Line) -> &[u8] {
+        let rest = self.content.get(line.start..).unwrap_or_default();
+        let end = rest.find_byte(b'\n').unwrap_or(rest.len());
+        &rest[..end]
+    }
+}
+
+/// Why a file gives no lines.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// sshd cannot open it either; its words.
+    Fails { missing: bool, says: String },
+    /// What sshd would find is not on the disk, or more than is read.
+    Unknown(String),
+}
+
+/// Everything that was read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources {
+    pub(super) files: Vec<Arc<SourceFile>>,
+    /// What each word of an Include came to.
+    includes: BTreeMap<Vec<u8>, Vec<usize>>,
+    by_path: BTreeMap<PathBuf, usize>,
+    ports: BTreeMap<Vec<u8>, Option<u16>>,
+    passwd: Option<Passwd>,
+    bytes: usize,
+}
+
+impl Sources {
+    /// Reads one file, or takes it from what was read before.
+    pub(super) fn read(&mut self, view: &dyn View, build: &Build, path: &Path) -> Result<usize, ReadError> {
+        if let Some(&index) = self.by_path.get(path) {
+            return Ok(index);
+        }
+        let content = read_as_sshd(view, path)?;
+        self.bytes += content.len();
+        if self.bytes > ALL_BYTES {
+            return Err(ReadError::Unknown(format!("the configuration has more than {ALL_BYTES} bytes")));
+        }
+        if self.passwd.is_none() && content.contains(&b'~') {
+            let text = read_following(view, Path::new("/etc/passwd"), TEXT_LIMIT).unwrap_or_default();
+            self.passwd = Some(Passwd::parse(&text));
+        }
+        let lines = lines(&content, build);
+        self.files.push(Arc::new(SourceFile { path: path.to_owned(), content, lines }));
+        self.by_path.insert(path.to_owned(), self.files.len() - 1);
+        Ok(self.files.len() - 1)
+    }
+
+    /// The files that a word of an Include came to.
+    pub(super) fn included(&self, word: &[u8]) -> Option<&[usize]> {
+        self.includes.get(word).map(Vec::as_slice)
+    }
+
+    /// Finds and reads what a word of an Include comes to; what could not be read is told by its path.
+    pub(super) fn include(
+        &mut self,
+        view: &dyn View,
+        build: &Build,
+        word: &[u8],
+    ) -> Vec<(PathBuf, ReadError)> {
+        let mut found = Vec::new();
+        let mut failed = Vec::new();
+        for path in glob(view, word) {
+            match self.read(view, build, &path) {
+                Ok(index) => found.push(index),
+                Err(error) => failed.push((path, error)),
+            }
+        }
+        self.includes.insert(word.to_vec(), found);
+        failed
+    }
+
+    /// `~` and `~user` at the start of a path, as sshd replaces them (it runs as uid 0); the error is its words.
+    pub(super) fn expand_tilde(&self, path: &[u8]) -> Result<Vec<u8>, String> {
+        let Some(rest) = path.strip_prefix(b"~") else { return Ok(path.to_vec()) };
+        let (user, rest) = match rest.find_byte(b'/') {
+            Some(slash) => (&rest[..slash], rest[slash..].trim_start_with(|c| c == '/')),
+            None => (rest, &b""[..]),
+        };
+        let passwd = self.passwd.as_ref();
+        let home = if user.is_empty() {
+            let entry = passwd.and_then(|passwd| passwd.by_uid(0));
+            entry.ok_or_else(|| "tilde_expand: No such uid 0".to_owned())?.home.clone()
+        } else {
+            let entry = passwd.and_then(|passwd| passwd.by_name(user));
+            entry.ok_or_else(|| format!("tilde_expand: No such user {}", user.as_bstr()))?.home.clone()
+        };
+        let slash: &[u8] = if home.ends_with(b"/") { b"" } else { b"/" };
+        Ok([home.as_bytes(), slash, rest].concat())
+    }
+
+    /// The path of a file as sshd keeps it: `none` as it is, `~` replaced, a relative one taken from `/`.
+    pub(super) fn file_name(&self, path: &[u8]) -> Result<Vec<u8>, String> {
+        if path.eq_ignore_ascii_case(b"none") {
+            return Ok(b"none".to_vec());
+        }
+        let path = self.expand_tilde(path)?;
+        // getcwd() is "/", and a slash is put after it all the same.
+        Ok(if path.starts_with(b"/") { path } else { [b"//".as_slice(), &path].concat() })
+    }
+
+    /// The port of a service's name, from /etc/services. Without a view, only names asked for before are known.
+    pub(super) fn service_port(&mut self, view: &dyn View, name: &[u8]) -> Option<u16> {
+        if !self.ports.contains_key(name) {
+            let text = read_following(view, Path::new("/etc/services"), TEXT_LIMIT).unwrap_or_default();
+            self.ports.insert(name.to_vec(), port_in(&text, name));
+        }
+        self.known_port(name)
+    }
+
+    /// A port that was looked up before.
+    pub(super) fn known_port(&self, name: &[u8]) -> Option<u16> {
+        self.ports.get(name).copied().flatten()
+    }
+}
+
+fn port_in(services: &[u8], name: &[u8]) -> Option<u16> {
+    services.lines().find_map(|line| {
+        let line = &line[..line.find_byte(b'#').unwrap_or(line.len())];
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let service = words.next()?;
+        let port = words.next()?.strip_suffix(b"/tcp")?.to_str().ok()?.parse().ok()?;
+        (service == name || words.any(|alias| alias == name)).then_some(port)
+    })
+}
+
+/// The content as fopen(3) and getline(3) would give it: a directory has no lines.
+fn read_as_sshd(view: &dyn View, path: &Path) -> Result<Vec<u8>, ReadError> {
+    let walk = walk(view, path);
+    let reached = &walk.reached;
+    if reached == Path::new("/dev/null") {
+        return Ok(Vec::new());
+    }
+    let fails = |error: &str| {
+        let says = format!("{}: {error}", path.display());
+        ReadError::Fails { missing: error == NO_SUCH_FILE, says }
+    };
+    let found = match walk.end {
+        Ok(found) => found,
+        Err(_) if VOLATILE.iter().any(|at| reached.starts_with(at)) => {
+            let unknown = format!("{} leads to {}, which is made at boot", path.display(), reached.display());
+            return Err(ReadError::Unknown(unknown));
+        }
+        Err(LookError::OtherFilesystem) => {
+            return Err(ReadError::Unknown(format!("{} lies on another filesystem", path.display())));
+        }
+        Err(error) => return Err(fails(&error_words(&error))),
+    };
+    match found.stat.kind {
+        FileKind::Directory => Ok(Vec::new()),
+        FileKind::Regular => view.read(&found.path, TEXT_LIMIT).map_err(|error| match error {
+            LookError::TooLarge { .. } | LookError::OtherFilesystem => {
+                ReadError::Unknown(format!("{}: {error}", path.display()))
+            }
+            error => fails(&error_words(&error)),
+        }),
+        FileKind::Socket => Err(fails("No such device or address")),
+        FileKind::Fifo => Err(ReadError::Fails {
+            missing: false,
+            says: format!("{}: a FIFO, on which sshd waits for ever", path.display()),
+        }),
+        kind => Err(ReadError::Unknown(format!("{} is {}", path.display(), kind.words()))),
+    }
+}
+
+const NO_SUCH_FILE: &str = "No such file or directory";
+
+/// As perror(3) says it.
+fn error_words(error: &LookError) -> String {
+    match error {
+        LookError::NotFound => NO_SUCH_FILE.to_owned(),
+        LookError::NotDirectory => "Not a directory".to_owned(),
+        LookError::Loop => "Too many levels of symbolic links".to_owned(),
+        LookError::NameTooLong => "File name too long".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_found_by_name_and_alias() {
+        let text = b"# x\nssh\t\t22/tcp\nhttp 80/tcp www # W\nssh 23/udp\n";
+        assert_eq!(port_in(text, b"ssh"), Some(22));
+        assert_eq!(port_in(text, b"www"), Some(80));
+        assert_eq!(port_in(text, b"W"), None);
+    }
+}

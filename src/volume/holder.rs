@@ -1,0 +1,149 @@
+//! Who holds a device or an image: said by name before it is refused.
+
+#![expect(clippy::disallowed_methods, reason = "reads /proc and /sys of the helper, never the volume")]
+
+use super::block::{BlockDevice, mounts_device};
+use super::proc::{Process, SeenMount, all_mounts, names, processes, swaps, text};
+use crate::sys::block::loop_status;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Everything that holds `device`, its partitions, or (for a partition) the disk as a whole. A phrase each.
+pub(super) fn of_device(device: &BlockDevice) -> Vec<String> {
+    let mounts = all_mounts();
+    let mut family = vec![device.clone()];
+    match &device.disk {
+        Some(disk) => family.push(BlockDevice::disk(disk)),
+        None => family.extend(device.partitions()),
+    }
+    let mut found = Vec::new();
+    for member in &family {
+        let of = if member == device { String::new() } else { format!("{} is ", member.node().display()) };
+        found.extend(used_as(member, &mounts).into_iter().map(|how| format!("{of}{how}")));
+    }
+    if found.is_empty() {
+        found.extend(family.iter().flat_map(openers).map(|process| format!("held open by {process}")));
+    }
+    found.dedup();
+    found
+}
+
+/// "mounted on /data", "used as swap", "part of rootvg-root (dm-0), which is mounted on /srv".
+pub(super) fn used_as(device: &BlockDevice, mounts: &[SeenMount]) -> Vec<String> {
+    let mut found = mounted(device, mounts);
+    if swaps().iter().any(|swap| BlockDevice::of_node(swap).is_some_and(|s| s.name == device.name)) {
+        found.push("used as swap".to_owned());
+    }
+    for holder in device.holders() {
+        let uses = mounted(&holder, mounts);
+        let uses = if uses.is_empty() { String::new() } else { format!(", which is {}", uses.join(" and ")) };
+        found.push(format!("part of {}{uses}", holder.words()));
+    }
+    found.extend(loops_of_device(device).into_iter().map(|name| format!("bound to the loop device {name}")));
+    found
+}
+
+/// Where the device is mounted, in any mount namespace.
+fn mounted(device: &BlockDevice, mounts: &[SeenMount]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for SeenMount { line, process } in mounts.iter().filter(|m| mounts_device(&m.line, device)) {
+        let point = line.point.display();
+        let words = match process {
+            None => format!("mounted on {point}"),
+            // A namespace that was copied from ours shows what ours shows.
+            Some(_) if found.iter().any(|f| f.starts_with("mounted on ")) => continue,
+            Some(process) => format!("mounted on {point} by {process}"),
+        };
+        if !found.contains(&words) {
+            found.push(words);
+        }
+    }
+    found
+}
+
+/// The loop devices that are bound to a file with this identity.
+fn loops(matches: impl Fn(&crate::sys::block::LoopStatus) -> bool) -> Vec<String> {
+    let bound = |name: &String| {
+        name.starts_with("loop") && Path::new("/sys/block").join(name).join("loop/backing_file").exists()
+    };
+    let status = |name: &String| {
+        let device = fs::File::open(Path::new("/dev").join(name)).ok()?;
+        loop_status(&device).ok()
+    };
+    let all = names(Path::new("/sys/block")).into_iter().filter(bound);
+    all.filter(|name| status(name).is_some_and(|s| matches(&s))).map(|name| format!("/dev/{name}")).collect()
+}
+
+fn loops_of_device(device: &BlockDevice) -> Vec<String> {
+    let Ok(metadata) = fs::metadata(device.node()) else { return Vec::new() };
+    loops(|status| status.rdevice != 0 && status.rdevice == metadata.rdev())
+}
+
+/// Everything that holds the image: loop devices, swap.
+pub(super) fn of_image(path: &Path, metadata: &fs::Metadata) -> Vec<String> {
+    let mut found = Vec::new();
+    let mounts = all_mounts();
+    for device in loops(|status| status.device == metadata.dev() && status.inode == metadata.ino()) {
+        let name = device.trim_start_matches("/dev/");
+        let disk = BlockDevice::disk(name);
+        let mut uses = mounted(&disk, &mounts);
+        uses.extend(disk.partitions().iter().flat_map(|p| mounted(p, &mounts)));
+        let uses = if uses.is_empty() { String::new() } else { format!(", which is {}", uses.join(" and ")) };
+        found.push(format!("bound to the loop device {device}{uses}"));
+    }
+    let same = |swap: &Path| {
+        fs::metadata(swap).is_ok_and(|m| (m.dev(), m.ino()) == (metadata.dev(), metadata.ino()))
+    };
+    if swaps().iter().any(|swap| same(swap)) {
+        found.push(format!("{} is used as swap", path.display()));
+    }
+    found
+}
+
+/// The process that holds a lock of flock(2) on the inode, as /proc/locks has it.
+pub(super) fn of_lock(metadata: &fs::Metadata) -> Option<Process> {
+    let locks = text(Path::new("/proc/locks"))?;
+    let pid = locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().filter(|f| *f != "->").collect();
+        let inode = fields.get(5)?.rsplit(':').next()?.parse::<u64>().ok()?;
+        let pid = fields.get(4)?.parse::<u32>().ok()?;
+        (fields.get(1) == Some(&"FLOCK") && inode == metadata.ino()).then_some(pid)
+    })?;
+    processes().into_iter().find(|process| process.pid == pid)
+}
+
+/// The processes, other than this one, that have the device's node open.
+fn openers(device: &BlockDevice) -> Vec<Process> {
+    let node = device.node();
+    let others = processes().into_iter().filter(|p| p.pid != std::process::id());
+    others.filter(|p| descriptors(p.pid).any(|target| target == node)).take(3).collect()
+}
+
+fn descriptors(pid: u32) -> impl Iterator<Item = std::path::PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| fs::read_link(entry.path()).ok())
+}
+
+/// Who keeps the filesystem with this `st_dev` busy: open files, working directories, mounts elsewhere.
+pub(super) fn of_filesystem(dev: u64) -> Vec<String> {
+    let on_it = |path: &Path| fs::metadata(path).is_ok_and(|m| m.dev() == dev);
+    let mut found = Vec::new();
+    for process in processes() {
+        let directory = std::path::PathBuf::from(format!("/proc/{}", process.pid));
+        let entries = fs::read_dir(directory.join("fd")).into_iter().flatten().flatten();
+        let open = entries.map(|e| e.path()).find(|fd| on_it(fd));
+        let working = || ["cwd", "root", "exe"].iter().map(|n| directory.join(n)).find(|link| on_it(link));
+        if let Some(link) = open.or_else(working) {
+            let file = fs::read_link(&link).unwrap_or_default();
+            let who = if process.pid == std::process::id() {
+                "volrescue itself".to_owned()
+            } else {
+                process.to_string()
+            };
+            found.push(format!("{who} has {} open", file.display()));
+        }
+    }
+    found.truncate(5);
+    found
+}

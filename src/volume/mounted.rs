@@ -1,0 +1,335 @@
+//! A mounted root: from the decision which it is to the proof that it was let go of.
+
+use super::candidate::RootCandidate;
+use super::disk::{Access, Disk, FileBytes};
+use super::filesystem::{self, Replay};
+use super::loopdev::LoopDevice;
+use super::mount::Mount;
+use super::scratch::{self, OnProgress, Scratch};
+use super::search::{Opened, block_size};
+use crate::error::Refusal;
+use crate::probe::{Detail, Kind, Layout, Superblock, Window, probe};
+use crate::root::{Crossing, Root};
+use crate::sys::block::{LoopSetup, btrfs_forget};
+use anyhow::{Context, Result, bail};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What may happen to the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountMode {
+    /// Nothing. A journal that waits for replay is replayed in a throw-away copy, if there can be one.
+    ReadOnly,
+    /// A journal that waits for replay is replayed on the volume itself; nothing else is written (`--replay`).
+    Replay,
+    /// Everything that is asked for.
+    ReadWrite,
+}
+
+impl MountMode {
+    /// How the volume has to be opened for it.
+    #[must_use]
+    pub fn access(self) -> Access {
+        match self {
+            Self::ReadOnly => Access::ReadOnly,
+            Self::Replay | Self::ReadWrite => Access::ReadWrite,
+        }
+    }
+}
+
+/// What became of the filesystem's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Journal {
+    /// It was empty.
+    Clean,
+    /// It waits for replay: what is seen is older than what was written.
+    Dirty,
+    /// It was replayed, on the volume or in a copy.
+    Replayed,
+}
+
+/// What is known of the root.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RootInfo {
+    /// The name that `--root` takes for it.
+    #[serde(skip)]
+    pub id: String,
+    /// The kind of its filesystem.
+    pub filesystem: String,
+    /// The filesystem's id.
+    pub uuid: Option<String>,
+    /// The filesystem's name.
+    pub label: Option<String>,
+    /// The number of its partition.
+    pub partition: Option<u32>,
+    /// The path of its btrfs subvolume.
+    pub subvolume: Option<String>,
+    /// Its journal.
+    pub journal: Journal,
+    /// The name of the system in it.
+    #[serde(skip)]
+    pub os: Option<String>,
+}
+
+/// How a volume was let go of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unmounted {
+    /// Unmounted, and looked at again: nothing waits, no one holds it.
+    Clean,
+    /// It was a directory: there was nothing to unmount.
+    NotMounted,
+}
+
+/// A root that can be worked on. It is to be ended by [`Self::close`], which tells whether the volume is free.
+#[derive(Debug)]
+pub struct MountedRoot {
+    /// What is known of it.
+    pub info: RootInfo,
+    /// What the operator should know, such as why no copy could be made.
+    pub notes: Vec<String>,
+    inner: Inner,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Directory(OwnedFd),
+    Mounted(Box<Mounted>),
+}
+
+/// In the order in which it must be let go of.
+#[derive(Debug)]
+struct Mounted {
+    mount: Mount,
+    device: LoopDevice,
+    /// Keeps the copy alive that `device` is bound to.
+    scratch: Option<Scratch>,
+    disk: Disk,
+    start: u64,
+    size: u64,
+    kind: Kind,
+}
+
+impl MountedRoot {
+    pub(super) fn directory(directory: OwnedFd, info: RootInfo) -> Self {
+        Self { info, notes: Vec::new(), inner: Inner::Directory(directory) }
+    }
+
+    /// Its root directory, open with O_PATH.
+    ///
+    /// # Errors
+    /// It was closed.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>> {
+        match &self.inner {
+            Inner::Directory(directory) => Ok(directory.as_fd()),
+            Inner::Mounted(mounted) => mounted.mount.root().context("the volume is not mounted"),
+        }
+    }
+
+    /// A door to it. All doors must be dropped before [`Self::close`]: an open descriptor keeps the volume busy.
+    ///
+    /// # Errors
+    /// As [`Root::new`].
+    pub fn root(&self) -> Result<Root> {
+        let crossing = match &self.inner {
+            // Below a directory, mounted filesystems are a part of what sshd sees there.
+            Inner::Directory(_) => Crossing::LoginPath,
+            Inner::Mounted(_) => Crossing::Never,
+        };
+        Root::new(self.fd()?.try_clone_to_owned().context("opening the root directory")?, crossing)
+    }
+
+    /// Where it is mounted for this process, if it is; for the tools of the trade that take a path.
+    #[must_use]
+    pub fn mount_point(&self) -> Option<&Path> {
+        match &self.inner {
+            Inner::Directory(_) => None,
+            Inner::Mounted(mounted) => Some(mounted.mount.point()),
+        }
+    }
+
+    /// Writes everything, unmounts, unbinds, and looks again: at the superblock, and whether the device can be had.
+    ///
+    /// # Errors
+    /// What is not as it should be; the volume may be mounted still, until this process ends.
+    pub fn close(self) -> Result<Unmounted> {
+        let mounted = match self.inner {
+            Inner::Directory(directory) => {
+                let file = std::fs::File::from(directory);
+                drop(file);
+                return Ok(Unmounted::NotMounted);
+            }
+            Inner::Mounted(mounted) => *mounted,
+        };
+        let Mounted { mount, device, scratch, disk, start, size, kind } = mounted;
+        let path = device.path().to_owned();
+        mount.close()?;
+        device.close()?;
+        forget(kind, &path);
+        drop(scratch);
+        if disk.access == Access::ReadWrite {
+            check_clean(&disk, start, size)?;
+        }
+        disk.release()?;
+        Ok(Unmounted::Clean)
+    }
+}
+
+/// The kernel remembers each btrfs device it has seen; a loop device that is no more should not be among them.
+fn forget(kind: Kind, device: &Path) {
+    if kind == Kind::Btrfs
+        && let (Some(device), Ok(control)) = (
+            device.to_str(),
+            nix::fcntl::open("/dev/btrfs-control", nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty()),
+        )
+    {
+        // Newer kernels have forgotten already.
+        let _ = btrfs_forget(&control, device);
+    }
+}
+
+fn check_clean(disk: &Disk, start: u64, size: u64) -> Result<()> {
+    let bytes = FileBytes { file: disk.file(), size: disk.size };
+    let content = probe(&Window::new(&bytes, start, size)).context("reading the superblock again")?;
+    let Some(superblock) = content.superblock() else {
+        bail!("the superblock can't be found again after unmounting");
+    };
+    if superblock.dirty() == Some(true) {
+        bail!("the journal is still not empty after unmounting");
+    }
+    if let Detail::Ext(ext) = &superblock.detail
+        && (!ext.valid || ext.errors)
+    {
+        bail!("the filesystem is not marked as clean after unmounting");
+    }
+    Ok(())
+}
+
+/// Takes the root that was found from looking at it to working on it.
+pub(super) fn proceed(
+    opened: Opened,
+    candidate: RootCandidate,
+    disk: Disk,
+    layout: &Layout,
+    mode: MountMode,
+    progress: OnProgress<'_>,
+) -> Result<MountedRoot> {
+    let mut notes = Vec::new();
+    let mut info = RootInfo {
+        id: candidate.id,
+        filesystem: candidate.filesystem.to_owned(),
+        uuid: candidate.uuid,
+        label: candidate.label,
+        partition: candidate.partition,
+        subvolume: candidate.subvolume,
+        journal: opened.journal,
+        os: candidate.os,
+    };
+    let (start, size, kind) = (opened.slot.start, opened.slot.size, opened.superblock.kind);
+    let dirty = opened.journal == Journal::Dirty;
+    let mut scratch = None;
+    let (mount, device) = match mode {
+        MountMode::ReadOnly | MountMode::Replay if !dirty => (opened.mount, opened.device),
+        MountMode::ReadOnly => {
+            let (mount, device, copy) = replay_in_copy(opened, &disk, layout, progress, &mut notes)?;
+            if copy.is_some() {
+                info.journal = Journal::Replayed;
+            }
+            scratch = copy;
+            (mount, device)
+        }
+        MountMode::Replay => {
+            info.journal = Journal::Replayed;
+            let opened = remount(opened, Replay::ReadWrite)?;
+            let opened = remount(opened, Replay::ReadOnly)?;
+            (opened.mount, opened.device)
+        }
+        MountMode::ReadWrite => {
+            if dirty {
+                info.journal = Journal::Replayed;
+            }
+            let opened = remount(opened, Replay::ReadWrite)?;
+            (opened.mount, opened.device)
+        }
+    };
+    let mounted = Mounted { mount, device, scratch, disk, start, size, kind };
+    Ok(MountedRoot { info, notes, inner: Inner::Mounted(Box::new(mounted)) })
+}
+
+/// Unmounts it and mounts it again in another way.
+fn remount(opened: Opened, replay: Replay) -> Result<Opened> {
+    let Opened { mount, device, slot, superblock, journal, subvolume } = opened;
+    filesystem::check(&slot, &superblock, replay)?;
+    let point = mount.point().to_owned();
+    mount.close()?;
+    device.set_read_only(replay != Replay::ReadWrite)?;
+    let mount = filesystem::mount(&device, superblock.kind, &point, replay, subvolume)
+        .map_err(|error| filesystem::explain(error, &slot, &superblock))?;
+    Ok(Opened { mount, device, slot, superblock, journal, subvolume })
+}
+
+/// Mounts a copy in which the journal was replayed; where there can be none, the volume as it was, with a note why.
+fn replay_in_copy(
+    opened: Opened,
+    disk: &Disk,
+    layout: &Layout,
+    progress: OnProgress<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(Mount, LoopDevice, Option<Scratch>)> {
+    let mut stopped = false;
+    let copied = scratch::copy(disk, opened.slot.start, opened.slot.size, &mut |p| {
+        let go_on = progress(p);
+        stopped = go_on.is_break();
+        go_on
+    });
+    let copy = match copied {
+        Ok(copy) => copy,
+        Err(_) if stopped => {
+            opened.close()?;
+            return Err(Refusal::new(
+                crate::error::ExitCode::Interrupted,
+                "stopped while copying the volume",
+            )
+            .into());
+        }
+        Err(error) => {
+            notes.push(format!("the journal could not be replayed in a copy: {error:#}"));
+            return Ok((opened.mount, opened.device, None));
+        }
+    };
+    let Opened { mount, device, slot, superblock, subvolume, .. } = opened;
+    let point = mount.point().to_owned();
+    let path = device.path().to_owned();
+    // Before the copy is bound: btrfs must not see two devices of one id.
+    mount.close()?;
+    device.close()?;
+    forget(superblock.kind, &path);
+    let size = block_size(layout, &slot, &superblock);
+    let setup = LoopSetup { offset: copy.offset, size: slot.size, read_only: false, block_size: size };
+    let device = LoopDevice::attach(&copy.file, &setup)?;
+    match filesystem::mount(&device, superblock.kind, &point, Replay::ReadOnly, subvolume) {
+        Ok(mount) => Ok((mount, device, Some(copy))),
+        Err(error) => {
+            let error = filesystem::explain(error, &slot, &superblock);
+            notes.push(format!("the journal could not be replayed in a copy: {error:#}"));
+            device.close()?;
+            original(disk, &slot, &superblock, subvolume, size, &point)
+        }
+    }
+}
+
+fn original(
+    disk: &Disk,
+    slot: &crate::probe::Slot,
+    superblock: &Superblock,
+    subvolume: Option<u64>,
+    block_size: u32,
+    point: &Path,
+) -> Result<(Mount, LoopDevice, Option<Scratch>)> {
+    let setup = LoopSetup { offset: slot.start, size: slot.size, read_only: true, block_size };
+    let device = LoopDevice::attach(disk, &setup)?;
+    let mount = filesystem::mount(&device, superblock.kind, point, Replay::Skip, subvolume)
+        .map_err(|error| filesystem::explain(error, slot, superblock))?;
+    Ok((mount, device, None))
+}

@@ -1,0 +1,166 @@
+//! What /proc and /sys of the helper say of mounts, swap and block devices.
+
+#![expect(clippy::disallowed_methods, reason = "reads /proc and /sys of the helper, never the volume")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MountLine {
+    /// The id of the mount, unique while it lasts.
+    pub(super) id: u64,
+    /// Major and minor number of the filesystem's device.
+    pub(super) device: (u32, u32),
+    /// Which directory of the filesystem is mounted.
+    pub(super) root: PathBuf,
+    /// Where.
+    pub(super) point: PathBuf,
+    /// The type of the filesystem.
+    pub(super) kind: String,
+    /// What was mounted, as it was given to mount(2).
+    pub(super) source: PathBuf,
+}
+
+/// Reads the lines that can be read; spaces and such are written as `\040`.
+pub(super) fn parse_mountinfo(bytes: &[u8]) -> Vec<MountLine> {
+    bytes.split(|&b| b == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<MountLine> {
+    let mut fields = line.split(|&b| b == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = std::str::from_utf8(fields.nth(1)?).ok()?;
+    let (major, minor) = device.split_once(':')?;
+    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+    let mut rest = fields.skip_while(|field| *field != b"-");
+    let kind = String::from_utf8_lossy(rest.nth(1)?).into_owned();
+    let source = unescape(rest.next()?);
+    Some(MountLine { id, device: (major.parse().ok()?, minor.parse().ok()?), root, point, kind, source })
+}
+
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|d| byte == b'\\' && d.iter().all(|d| (b'0'..=b'7').contains(d)));
+        if let Some(digits) = octal {
+            let value = digits.iter().fold(0_u32, |value, d| value * 8 + u32::from(d - b'0'));
+            out.push((value & 0xff) as u8);
+            rest = &tail[3..];
+        } else {
+            out.push(byte);
+            rest = tail;
+        }
+    }
+    PathBuf::from(OsString::from_vec(out))
+}
+
+/// The mounts that this process sees.
+pub(super) fn own_mounts() -> Vec<MountLine> {
+    parse_mountinfo(&fs::read("/proc/thread-self/mountinfo").unwrap_or_default())
+}
+
+/// A mount, and who sees it: `None` for this process, else a process of another mount namespace.
+#[derive(Clone, Debug)]
+pub(super) struct SeenMount {
+    pub(super) line: MountLine,
+    pub(super) process: Option<Process>,
+}
+
+/// A process of the helper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) name: String,
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.name)
+    }
+}
+
+/// All processes that can be seen.
+pub(super) fn processes() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.map(|pid| Process {
+        pid,
+        name: text(&PathBuf::from(format!("/proc/{pid}/comm"))).unwrap_or_default(),
+    })
+    .collect()
+}
+
+/// The mounts of every mount namespace that has a process.
+pub(super) fn all_mounts() -> Vec<SeenMount> {
+    let mut seen: Vec<SeenMount> =
+        own_mounts().into_iter().map(|line| SeenMount { line, process: None }).collect();
+    let mut spaces = vec![fs::read_link("/proc/thread-self/ns/mnt").unwrap_or_default()];
+    for process in processes() {
+        let Ok(space) = fs::read_link(format!("/proc/{}/ns/mnt", process.pid)) else { continue };
+        if spaces.contains(&space) {
+            continue;
+        }
+        spaces.push(space);
+        let bytes = fs::read(format!("/proc/{}/mountinfo", process.pid)).unwrap_or_default();
+        let lines = parse_mountinfo(&bytes).into_iter();
+        seen.extend(lines.map(|line| SeenMount { line, process: Some(process.clone()) }));
+    }
+    seen
+}
+
+/// The devices and files that are swapped to.
+pub(super) fn swaps() -> Vec<PathBuf> {
+    let bytes = fs::read("/proc/swaps").unwrap_or_default();
+    let lines = bytes.split(|&b| b == b'\n').skip(1);
+    lines.filter_map(|line| line.split(|&b| b == b' ' || b == b'\t').next()).map(unescape).collect()
+}
+
+/// A small file of /proc or /sys, without blanks around it; `None` if it can't be read or is empty.
+pub(super) fn text(path: &Path) -> Option<String> {
+    let bytes = fs::read(path).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The names in a directory of /proc or /sys, sorted; none if it is not there.
+pub(super) fn names(path: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort_by_key(|name| natural(name));
+    names
+}
+
+/// sda2 before sda10.
+fn natural(name: &str) -> (String, u64, String) {
+    let end = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number = name[end.len()..].parse().unwrap_or(0);
+    (end.to_owned(), number, name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_mountinfo_is_read_with_optional_fields_and_escapes() {
+        let text = b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:7 - ext3 /dev/root\\011x rw\nrubbish\n\n1 2 3 / / - a b";
+        let lines = parse_mountinfo(text);
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].device, (98, 0));
+        assert_eq!(lines[0].point, Path::new("/mnt 2"));
+        assert_eq!(lines[0].kind, "ext3");
+        assert_eq!(lines[0].source, Path::new("/dev/root\tx"));
+    }
+
+    #[test]
+    fn devices_are_sorted_as_people_count() {
+        let mut names = ["sda10", "sda2", "sda"].map(str::to_owned);
+        names.sort_by_key(|n| natural(n));
+        assert_eq!(names, ["sda", "sda2", "sda10"]);
+    }
+}

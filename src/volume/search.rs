@@ -1,0 +1,324 @@
+//! Mounting what could be the root, until it is known which is.
+
+use super::candidate::{self, Choice, RootCandidate};
+use super::disk::{Access, Disk};
+use super::filesystem::{self, Replay};
+use super::loopdev::LoopDevice;
+use super::mount::Mount;
+use super::proc::{names, own_mounts, text};
+use super::{Journal, Target};
+use crate::error::Refusal;
+use crate::probe::{Content, Kind, Layout, Slot, Superblock, TableKind};
+use crate::sys::block::LoopSetup;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// A filesystem that is mounted read-only, its journal not replayed, through a loop device that takes no writes.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) mount: Mount,
+    pub(super) device: LoopDevice,
+    pub(super) slot: Slot,
+    pub(super) superblock: Superblock,
+    /// Whether its journal waits for replay.
+    pub(super) journal: Journal,
+    pub(super) subvolume: Option<u64>,
+}
+
+impl Opened {
+    /// Unmounts and unbinds.
+    pub(super) fn close(self) -> Result<()> {
+        self.mount.close()?;
+        self.device.close()
+    }
+}
+
+/// The one root, mounted.
+///
+/// # Errors
+/// [`Refusal`] (3): none, or several and no choice; (4) a btrfs that the helper has mounted.
+pub(super) fn find_root(
+    target: &Target,
+    disk: &Disk,
+    layout: &Layout,
+    choice: &Choice,
+    point: &Path,
+) -> Result<(Opened, RootCandidate)> {
+    let shown = target.path.display();
+    check_partition(target, layout, choice)?;
+    let mut search = Search { disk, choice, point, layout, kept: None, found: Vec::new(), seen: Vec::new() };
+    let mut failures: Vec<anyhow::Error> = Vec::new();
+    for slot in layout.slots.iter().filter(|slot| candidate::is_chosen(choice, slot, &layout.slots)) {
+        let superblock = match &slot.content {
+            Content::Found(superblock) if superblock.kind.is_rescuable() => superblock,
+            other => {
+                search.seen.push(other_words(slot, other));
+                continue;
+            }
+        };
+        if let Err(error) = search.look_into(slot, superblock) {
+            search.seen.push(format!("{}: {error:#}", slot.words()));
+            // Another partition may hold the root, but a btrfs that is in use here must not be passed over.
+            if error.downcast_ref::<Refusal>().is_some_and(|r| r.code == crate::error::ExitCode::Unsafe) {
+                return Err(error);
+            }
+            failures.push(error);
+        }
+    }
+    let found = candidate::narrowed(std::mem::take(&mut search.found), choice, &layout.slots);
+    match found.as_slice() {
+        [one] => {
+            let one = one.clone();
+            let opened = search.take(&one)?;
+            Ok((opened, one))
+        }
+        [] => {
+            search.close()?;
+            match failures.pop() {
+                Some(only) if failures.is_empty() && search.seen.len() == 1 => Err(only),
+                _ => Err(no_root(&shown.to_string(), layout, choice, &search.seen).into()),
+            }
+        }
+        several => {
+            search.close()?;
+            let list: Vec<String> = several.iter().map(RootCandidate::words).collect();
+            let first = &several[0].id;
+            Err(Refusal::target(format!(
+                "{shown} holds {} filesystems that could be the root: {}",
+                several.len(),
+                list.join("; ")
+            ))
+            .hint(format!("Choose one with --root, for example: --root {first}"))
+            .into())
+        }
+    }
+}
+
+fn check_partition(target: &Target, layout: &Layout, choice: &Choice) -> Result<(), Refusal> {
+    let Some(wanted) = choice.partition else { return Ok(()) };
+    let numbers: Vec<u32> =
+        layout.slots.iter().filter_map(|s| s.partition.as_ref()).map(|p| p.number).collect();
+    if numbers.contains(&wanted) {
+        return Ok(());
+    }
+    let shown = target.path.display();
+    if layout.table.kind == TableKind::None {
+        return Err(Refusal::target(format!(
+            "{shown} has no partition table, so there is no partition {wanted}"
+        ))
+        .hint("Leave --partition out."));
+    }
+    let numbers = numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    Err(Refusal::target(format!("{shown} has no partition {wanted}"))
+        .hint(format!("Its partitions are: {numbers}. What they hold: volrescue list")))
+}
+
+/// What is on a slot that can't be a root.
+fn other_words(slot: &Slot, content: &Content) -> String {
+    let kind = slot.partition.as_ref().map(|p| p.kind.name).filter(|name| !name.is_empty());
+    let fault = slot.partition.as_ref().and_then(|p| p.fault.as_ref());
+    let mut words = format!("{}: {}", slot.words(), content.words());
+    if let Some(kind) = kind {
+        words.push_str(&format!(" ({kind})"));
+    }
+    if let Some(fault) = fault {
+        words.push_str(&format!(", {fault}"));
+    }
+    words
+}
+
+fn no_root(shown: &str, layout: &Layout, choice: &Choice, seen: &[String]) -> Refusal {
+    if let Some(root) = choice.root.as_ref().filter(|_| seen.is_empty() || choice.partition.is_none()) {
+        let seen = seen.join("; ");
+        let seen = if seen.is_empty() { String::new() } else { format!(": {seen}") };
+        return Refusal::target(format!("no root on {shown} is named {root}{seen}"))
+            .hint("Leave --root out to see what could be chosen.");
+    }
+    let advice = layout.slots.iter().find_map(|slot| match &slot.content {
+        Content::Found(superblock) => superblock.kind.advice().filter(|_| superblock.kind != Kind::Swap),
+        Content::Ambiguous(_) => {
+            Some("Remove the stale signature by hand (wipefs shows both) and try again.")
+        }
+        Content::Text => Some("A disk image or device is wanted, not a text file."),
+        _ => None,
+    });
+    let advice = advice.unwrap_or("Check that this is the disk you mean: volrescue list");
+    if let [only] = layout.slots.as_slice()
+        && layout.table.kind == TableKind::None
+        && !matches!(&only.content, Content::Found(s) if s.kind.is_rescuable())
+    {
+        let words = match &only.content {
+            Content::Empty => "only zeros where a partition table or a filesystem would be".to_owned(),
+            Content::Unknown => "neither a partition table nor a filesystem that is known here".to_owned(),
+            content => content.words(),
+        };
+        return Refusal::target(format!("{shown} has no root filesystem: it holds {words}")).hint(advice);
+    }
+    if layout.slots.is_empty() {
+        return Refusal::target(format!("{shown} has a partition table without partitions")).hint(advice);
+    }
+    Refusal::target(format!("no root filesystem was found on {shown}; {}", seen.join("; "))).hint(advice)
+}
+
+/// Mounts lie one upon the other on one point: what is mounted last is unmounted first.
+struct Search<'a> {
+    disk: &'a Disk,
+    choice: &'a Choice,
+    layout: &'a Layout,
+    point: &'a Path,
+    /// The first that may be it, kept mounted: it mostly is.
+    kept: Option<(Opened, String)>,
+    found: Vec<RootCandidate>,
+    /// What was looked at and is no root.
+    seen: Vec<String>,
+}
+
+impl Search<'_> {
+    fn look_into(&mut self, slot: &Slot, superblock: &Superblock) -> Result<()> {
+        filesystem::check(slot, superblock, Replay::Skip)?;
+        let opened = self.open(slot, superblock, None)?;
+        if superblock.kind == Kind::Btrfs {
+            return self.look_into_btrfs(opened);
+        }
+        match candidate::in_filesystem(&opened.mount, slot, superblock)? {
+            Some(candidate) => self.keep(opened, candidate)?,
+            None => {
+                self.seen.push(format!(
+                    "{}: {}, {}",
+                    slot.words(),
+                    superblock.kind.name(),
+                    candidate::purpose(&opened.mount)
+                ));
+                opened.close()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The default subvolume is the root if it looks like one; only else, or if another is asked for by name, the
+    /// others are looked at.
+    fn look_into_btrfs(&mut self, mut opened: Opened) -> Result<()> {
+        let (slot, superblock) = (opened.slot.clone(), opened.superblock.clone());
+        let (default, candidate) = candidate::in_default_subvolume(&opened.mount, &slot, &superblock)?;
+        opened.subvolume = Some(default);
+        if let Some(candidate) = candidate {
+            let list = [candidate.clone()];
+            let wanted = !candidate::narrowed(list.to_vec(), self.choice, &self.layout.slots).is_empty();
+            if wanted {
+                return self.keep(opened, candidate);
+            }
+        }
+        if default != candidate::TOP {
+            opened.mount.close()?;
+            opened.mount = mount(&opened.device, &superblock, self.point, Some(candidate::TOP), &slot)?;
+        }
+        let candidates = candidate::in_subvolumes(&opened.mount, &slot, &superblock)?;
+        if candidates.is_empty() {
+            let words = slot.words();
+            self.seen.push(format!("{words}: btrfs, no subvolume of it is a root: none has etc/passwd"));
+        }
+        self.found.extend(candidates);
+        opened.close()
+    }
+
+    fn keep(&mut self, opened: Opened, candidate: RootCandidate) -> Result<()> {
+        if self.kept.is_none() {
+            self.kept = Some((opened, candidate.id.clone()));
+        } else {
+            opened.close()?;
+        }
+        self.found.push(candidate);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.kept.take().map_or(Ok(()), |(opened, _)| opened.close())
+    }
+
+    /// The mount of the candidate that was decided for.
+    fn take(&mut self, candidate: &RootCandidate) -> Result<Opened> {
+        if let Some((opened, id)) = self.kept.take() {
+            if id == candidate.id {
+                return Ok(opened);
+            }
+            opened.close()?;
+        }
+        let slot =
+            self.layout.slots.iter().find(|s| s.partition.as_ref().map(|p| p.number) == candidate.partition);
+        let slot = slot.context("the partition is gone")?;
+        let superblock = slot.content.superblock().context("the filesystem is gone")?;
+        self.open(slot, superblock, candidate.subvolume_id)
+    }
+
+    fn open(&self, slot: &Slot, superblock: &Superblock, subvolume: Option<u64>) -> Result<Opened> {
+        if superblock.kind == Kind::Btrfs {
+            refuse_twin(superblock)?;
+        }
+        let read_only = self.disk.access == Access::ReadOnly;
+        let size = block_size(self.layout, slot, superblock);
+        let setup = LoopSetup { offset: slot.start, size: slot.size, read_only, block_size: size };
+        let device = LoopDevice::attach(self.disk, &setup)?;
+        // Whatever will be asked of it later, looking for the root writes nothing.
+        device.set_read_only(true)?;
+        let mut journal = match superblock.dirty() {
+            Some(true) => Journal::Dirty,
+            _ => Journal::Clean,
+        };
+        let mount = if superblock.kind == Kind::Xfs {
+            // xfs does not say in its superblock whether the log is clean: on a device without writes it mounts if so.
+            match filesystem::mount(&device, superblock.kind, self.point, Replay::ReadOnly, None) {
+                Err(error) if filesystem::needs_replay(&error) => {
+                    journal = Journal::Dirty;
+                    mount(&device, superblock, self.point, None, slot)?
+                }
+                done => done.map_err(|error| filesystem::explain(error, slot, superblock))?,
+            }
+        } else {
+            mount(&device, superblock, self.point, subvolume, slot)?
+        };
+        Ok(Opened { mount, device, slot: slot.clone(), superblock: superblock.clone(), journal, subvolume })
+    }
+}
+
+fn mount(
+    device: &LoopDevice,
+    superblock: &Superblock,
+    point: &Path,
+    subvolume: Option<u64>,
+    slot: &Slot,
+) -> Result<Mount> {
+    filesystem::mount(device, superblock.kind, point, Replay::Skip, subvolume)
+        .map_err(|error| filesystem::explain(error, slot, superblock))
+}
+
+/// The logical block size for the loop device: that of the disk's table, unless the filesystem or its extent was made
+/// for smaller ones.
+pub(super) fn block_size(layout: &Layout, slot: &Slot, superblock: &Superblock) -> u32 {
+    let small = match &superblock.detail {
+        crate::probe::Detail::Xfs(xfs) => u32::from(xfs.sector_size) < layout.table.sector_size,
+        _ => false,
+    };
+    let aligned = slot.start.is_multiple_of(4096) && slot.size.is_multiple_of(4096);
+    if small || !aligned { 512 } else { layout.table.sector_size }
+}
+
+/// The kernel tells btrfs filesystems apart by their id alone: with a second one of the same id mounted, it might write
+/// to the wrong one.
+pub(super) fn refuse_twin(superblock: &Superblock) -> Result<(), Refusal> {
+    let Some(uuid) = &superblock.uuid else { return Ok(()) };
+    let sys = PathBuf::from("/sys/fs/btrfs").join(uuid);
+    let devices = names(&sys.join("devices"));
+    if devices.is_empty() && text(&sys.join("nodesize")).is_none() {
+        return Ok(());
+    }
+    let is_one = |source: &Path| {
+        source.file_name().and_then(|n| n.to_str()).is_some_and(|n| devices.iter().any(|d| d == n))
+    };
+    let mount = own_mounts().into_iter().find(|line| line.kind == "btrfs" && is_one(&line.source));
+    let place = mount.map_or_else(String::new, |line| format!(" on {}", line.point.display()));
+    Err(Refusal::unsafe_(format!(
+        "a btrfs with the same id ({uuid}) is mounted on this machine{place}, from {}",
+        devices.join(", ")
+    ))
+    .hint("The kernel could mix the two up. Use a helper that was not made from the same image, or unmount that one."))
+}
