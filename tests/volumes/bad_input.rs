@@ -1,6 +1,6 @@
 //! What cannot be worked with: one clear paragraph, the documented exit status, JSON that says the same, and an untouched volume.
 
-use crate::kit::program::{PROGRAM, Run, volrescue};
+use crate::kit::program::{Run, program, volrescue};
 use crate::kit::volume::{Filesystem, Image, Table};
 use crate::kit::{Scratch, USER, public_key, script};
 use crate::{Case, Needs};
@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, ensure};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -141,7 +140,7 @@ fn running_system() -> Result<()> {
     fs::create_dir(&same)?;
     let output = script(
         "mount --bind / \"$SAME\"; status=0; \"$PROGRAM\" repair --yes --state-dir \"$SAME/../state\" \"$SAME\" 2>&1 || status=$?; echo \"[$status]\"",
-        &[("SAME", &same), ("PROGRAM", Path::new(PROGRAM))],
+        &[("SAME", &same), ("PROGRAM", &program())],
     )?;
     ensure!(output.trim_end().ends_with("[4]"), "a bind mount of / is / all the same\n{output}");
     Ok(())
@@ -315,8 +314,8 @@ fn not_root() -> Result<()> {
     let place = std::env::temp_dir().join(format!("volrescue-nobody-{}", std::process::id()));
     fs::create_dir_all(&place)?;
     fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
-    let program = place.join("volrescue");
-    fs::copy(PROGRAM, &program)?;
+    let program_there = place.join("volrescue");
+    fs::copy(program(), &program_there)?;
     let disk = place.join("disk.img");
     fs::copy(&image.path, &disk)?;
     fs::set_permissions(&disk, fs::Permissions::from_mode(0o666))?;
@@ -324,7 +323,7 @@ fn not_root() -> Result<()> {
         for command in ["diagnose", "repair"] {
             let output = Command::new("setpriv")
                 .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
-                .arg(&program)
+                .arg(&program_there)
                 .args([command, "--json"])
                 .args((command == "repair").then_some("--yes"))
                 .arg(&disk)
@@ -360,7 +359,7 @@ fn in_use() -> Result<()> {
              status=0; \"$PROGRAM\" repair --yes --state-dir \"$M-state\" $target 2>&1 || status=$?; echo \"[$status]\"
          done
          umount \"$M\"",
-        &[("DISK", &image.path), ("M", &mountpoint), ("PROGRAM", Path::new(PROGRAM))],
+        &[("DISK", &image.path), ("M", &mountpoint), ("PROGRAM", &program())],
     )?;
     ensure!(output.matches("[4]").count() == 2, "a mounted volume was not refused\n{output}");
     ensure!(
@@ -378,7 +377,7 @@ fn read_only_device() -> Result<()> {
         "device=$(losetup --find --show --read-only \"$DISK\"); trap 'losetup --detach $device' EXIT
          status=0; \"$PROGRAM\" diagnose --user admin $device 2>&1 || status=$?; echo \"[diagnose $status]\"
          status=0; \"$PROGRAM\" repair --yes --user admin --state-dir \"$DISK-state\" $device 2>&1 || status=$?; echo \"[repair $status]\"",
-        &[("DISK", &image.path), ("PROGRAM", Path::new(PROGRAM))],
+        &[("DISK", &image.path), ("PROGRAM", &program())],
     )?;
     ensure!(output.contains("[diagnose 1]"), "a read-only device can be diagnosed\n{output}");
     ensure!(["[repair 3]", "[repair 4]", "[repair 5]"].iter().any(|end| output.contains(end)), "{output}");

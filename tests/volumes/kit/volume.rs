@@ -378,6 +378,12 @@ impl Tree {
         script(&with_variables(recipe), &[("ROOT", &self.path)])
     }
 
+    /// The same for a recipe that may find what it wants to change gone, or a FIFO in its place.
+    pub(crate) fn try_change(&self, recipe: &str) -> Result<()> {
+        let body = with_variables("timeout --signal KILL 5 sh -c \"$RECIPE\" >/dev/null 2>&1 || true");
+        script(&body, &[("ROOT", &self.path), ("RECIPE", Path::new(recipe))]).map(drop)
+    }
+
     /// What the tree's own sshd does with a login.
     pub(crate) fn login(&self, user: &str) -> Result<Login> {
         login(&self.path, user, "")
