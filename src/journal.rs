@@ -1,1 +1,277 @@
-//! The write-ahead journal of a run, on the helper.
+//! The write-ahead journal of a run, on the helper: what is needed to take every change back, durable before the
+//! change is made.
+//!
+//! A run has a directory `<state>/<run id>/` (0700) with `journal.jsonl` (0600): one JSON object a line, each with a
+//! CRC-32 of the rest of its line and a number without gaps, so that damage is known for what it is. Old contents lie
+//! beside it in `saved/` (0600) and never in a line: no line holds a secret. The records are those of [`record`].
+
+#![expect(clippy::disallowed_methods, reason = "the journal lies on the helper, not on the volume")]
+
+use crate::error::Refusal;
+use anyhow::{Context, Result, anyhow};
+use ssh_key::sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+mod clock;
+mod line;
+mod load;
+mod lock;
+pub mod record;
+
+pub use load::{LoadedRun, RunState, RunSummary, Step, history, load};
+pub use lock::VolumeLock;
+use record::{Batch, Begin, Ending, Intent, Record, Saved};
+
+/// The version of the journal's form; one that we do not know is not undone.
+pub const SCHEMA: u32 = 1;
+/// Where runs are journaled if nobody says otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/volrescue";
+/// The file of a run's records.
+const FILE: &str = "journal.jsonl";
+/// The directory of a run's saved contents.
+const SAVED: &str = "saved";
+
+/// What a run is about, for its first record.
+#[derive(Clone, Debug, Default)]
+pub struct RunInfo {
+    /// "repair" or "undo".
+    pub command: String,
+    /// The target as it was given.
+    pub given: String,
+    /// The device or image behind it.
+    pub device: Option<String>,
+    /// Kind of the root filesystem.
+    pub filesystem: Option<String>,
+    /// Its UUID.
+    pub uuid: Option<String>,
+    /// Number of the partition it lies on.
+    pub partition: Option<u32>,
+    /// The subvolume that is the root.
+    pub subvolume: Option<String>,
+    /// The login users.
+    pub users: Vec<String>,
+    /// For an undo: the run that is undone.
+    pub undoes: Option<String>,
+}
+
+/// The journal of the present run.
+#[derive(Debug)]
+pub struct Journal {
+    /// `None` where nothing is recorded.
+    to: Option<Open>,
+    changes: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    dir: PathBuf,
+    id: String,
+    file: File,
+    next: u64,
+    saved: u32,
+}
+
+impl Journal {
+    /// Records nothing: for a dry run, and where undo is given up on purpose.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { to: None, changes: 0 }
+    }
+
+    /// Begins a run: its directory, and the first record, durable.
+    ///
+    /// # Errors
+    /// A [`Refusal`] (3) if the state directory can't be made or written.
+    pub fn create(state: &Path, info: &RunInfo, lock: &mut VolumeLock) -> Result<Self> {
+        let refuse = |what: &str, path: &Path, error: &std::io::Error| state_refusal(what, path, error);
+        make_state(state)?;
+        let (secs, stamp) = clock::now();
+        let (id, dir) = loop {
+            let token = crate::root::temp_name().to_string_lossy().into_owned();
+            let id = format!("{stamp}-{}", &token[token.len() - 4..]);
+            let dir = state.join(&id);
+            match DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(refuse("making", &dir, &error).into()),
+                Ok(()) => break (id, dir),
+            }
+        };
+        let path = dir.join(FILE);
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| refuse("making", &path, &error))?;
+        let mut journal =
+            Self { to: Some(Open { dir: dir.clone(), id: id.clone(), file, next: 0, saved: 0 }), changes: 0 };
+        let begin = Begin {
+            schema: SCHEMA,
+            run: id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: secs,
+            pid: std::process::id(),
+            command: info.command.clone(),
+            target: info.given.clone(),
+            device: info.device.clone(),
+            filesystem: info.filesystem.clone(),
+            uuid: info.uuid.clone(),
+            partition: info.partition,
+            subvolume: info.subvolume.clone(),
+            users: info.users.clone(),
+            undoes: info.undoes.clone(),
+            lock: lock.key().to_owned(),
+        };
+        journal.append(&Record::Begin(Box::new(begin))).and_then(|_| journal.sync()).map_err(|error| {
+            Refusal::target(format!("{error:#}")).hint("Name another directory with --state-dir.")
+        })?;
+        sync_directory(&dir)?;
+        sync_directory(state)?;
+        lock.name_run(&id)?;
+        Ok(journal)
+    }
+
+    /// The run's id; `None` if nothing is recorded.
+    #[must_use]
+    pub fn run_id(&self) -> Option<&str> {
+        self.to.as_ref().map(|open| open.id.as_str())
+    }
+
+    /// How many changes were reported as done.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Saves old content, durable, for an intent that will name it.
+    ///
+    /// # Errors
+    /// As writing a file.
+    pub fn save(&mut self, content: &[u8]) -> Result<Saved> {
+        let sha256 = sha256(content);
+        let Some(open) = &mut self.to else {
+            return Ok(Saved { file: String::new(), size: content.len() as u64, sha256 });
+        };
+        let saved = open.dir.join(SAVED);
+        match DirBuilder::new().mode(0o700).create(&saved) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("making {}", saved.display()));
+            }
+            _ => {}
+        }
+        let file = format!("{:03}", open.saved);
+        open.saved += 1;
+        let path = saved.join(&file);
+        (|| {
+            let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            to.write_all(content)?;
+            to.sync_all()
+        })()
+        .with_context(|| format!("writing {}", path.display()))?;
+        sync_directory(&saved)?;
+        sync_directory(&open.dir)?;
+        Ok(Saved { file, size: content.len() as u64, sha256 })
+    }
+
+    /// Records what is about to be done and how it is taken back; durable when this returns.
+    ///
+    /// # Errors
+    /// As writing a file. The effect must not happen then.
+    pub fn intent(&mut self, intent: Intent) -> Result<u64> {
+        let number = self.append(&Record::Intent(Box::new(intent)))?;
+        self.sync()?;
+        Ok(number)
+    }
+
+    /// Records the old owners of a part of a tree; durable when this returns.
+    ///
+    /// # Errors
+    /// As [`Journal::intent`].
+    pub fn batch(&mut self, batch: Batch) -> Result<()> {
+        self.append(&Record::Tree(batch))?;
+        self.sync()
+    }
+
+    /// The effect of an intent is there, with so many changes.
+    ///
+    /// # Errors
+    /// As writing a file.
+    pub fn done(&mut self, of: u64, changes: u64) -> Result<()> {
+        self.changes += changes;
+        self.append(&Record::Done { of, changes }).map(drop)
+    }
+
+    /// The effect of an intent could not be had, or only in part.
+    ///
+    /// # Errors
+    /// As writing a file.
+    pub fn failed(&mut self, of: u64, changes: u64, why: String) -> Result<()> {
+        self.changes += changes;
+        self.append(&Record::Failed { of, changes, why }).map(drop)
+    }
+
+    /// The run is over.
+    ///
+    /// # Errors
+    /// As writing a file.
+    pub fn end(&mut self, ending: Ending) -> Result<()> {
+        let changes = self.changes;
+        self.append(&Record::End { ending, changes })?;
+        self.sync()
+    }
+
+    /// Adds a line; gives its number.
+    fn append(&mut self, record: &Record) -> Result<u64> {
+        let Some(open) = &mut self.to else { return Ok(0) };
+        let line = line::to_line(open.next, record)?;
+        open.file.write_all(&line).with_context(|| format!("writing {}", open.dir.join(FILE).display()))?;
+        open.next += 1;
+        Ok(open.next - 1)
+    }
+
+    fn sync(&self) -> Result<()> {
+        match &self.to {
+            Some(open) => {
+                open.file.sync_data().with_context(|| format!("syncing {}", open.dir.join(FILE).display()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// SHA-256 in hexadecimal digits: how content is known again without being kept in a line.
+#[must_use]
+pub fn sha256(content: &[u8]) -> String {
+    Sha256::digest(content).iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn state_refusal(what: &str, path: &Path, error: &std::io::Error) -> Refusal {
+    Refusal::target(format!("{what} {}: {error}", path.display()))
+        .hint("Runs are journaled there so that they can be undone; name another directory with --state-dir.")
+}
+
+/// Makes the state directory, for root's eyes only.
+fn make_state(state: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .map_err(|error| state_refusal("making the state directory", state, &error).into())
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|dir| dir.sync_all()).with_context(|| format!("syncing {}", path.display()))
+}
+
+/// Reads a whole file of the helper.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| anyhow!("reading {}: {error}", path.display()))
+}

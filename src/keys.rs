@@ -2,7 +2,7 @@
 
 pub mod algorithms;
 pub mod authorized_keys;
-mod base64;
+pub(crate) mod base64;
 pub mod certificate;
 mod generate;
 mod read;

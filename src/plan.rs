@@ -1,8 +1,339 @@
 //! What would be done: actions with what they expect to find and what undoes them. Pure.
+//!
+//! A plan grows action by action on an [`Overlay`], and is judged by the same evaluation that made the diagnosis: an
+//! action after which sshd would refuse for something new is not planned.
 
 pub mod action;
+pub mod builder;
+pub mod keys;
+pub mod label;
+pub mod login_path;
 pub mod overlay;
+pub mod scope;
+pub mod system;
 pub mod user;
 
 pub use action::{Action, Applied, Before, Change, Outcome, TreeOwners};
 pub use overlay::Overlay;
+
+use crate::accounts::PasswdEntry;
+use crate::error::{ExitCode, Refusal};
+use crate::finding::{CheckId, Severity, Verdict};
+use crate::keys::PublicKey;
+use crate::os::OsFacts;
+use crate::permissions::Identity;
+use crate::sshd::evaluate::{self, Evaluation, Question, System};
+use crate::view::View;
+use bstr::{BString, ByteSlice};
+use builder::Builder;
+use login_path::Reach;
+use scope::Home;
+
+/// Whose entries in a home change hands (`--chown`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreePolicy {
+    /// Root's, the wrong owner's, and these.
+    Tree {
+        /// `--chown-from`.
+        also: Vec<u32>,
+    },
+    /// Everybody's.
+    All,
+    /// Nobody's: only the login path.
+    Login,
+}
+
+/// What is asked of a repair, the same for each user.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Keys to add.
+    pub keys: Vec<PublicKey>,
+    /// `--create-user`.
+    pub create_user: bool,
+    /// `--sudo`.
+    pub sudo: bool,
+    /// `--minimal`.
+    pub minimal: bool,
+    /// `--chown`.
+    pub tree: TreePolicy,
+    /// `--fix host-keys`: the new keys, made beforehand; none where they are not wanted.
+    pub host_keys: Vec<Action>,
+    /// Seconds since the epoch.
+    pub now: i64,
+}
+
+/// A plan.
+#[derive(Debug)]
+pub struct Plan {
+    /// What to do, in this order.
+    pub actions: Vec<Action>,
+    /// What the operator should know besides.
+    pub notes: Vec<String>,
+    /// What sshd would say afterwards, user by user.
+    pub predicted: Vec<Evaluation>,
+}
+
+/// Makes the plan for some users. `before` are their evaluations as things are.
+///
+/// # Errors
+/// A user that cannot be put back.
+pub fn build(view: &dyn View, os: &OsFacts, users: &[BString], wish: &Wish) -> Result<Plan, Refusal> {
+    let mut builder = Builder::new(view);
+    let system_before = System::read(view);
+    let modes = system::SystemModes::of(os, &system_before.group);
+    for action in &wish.host_keys {
+        builder.add(action.clone());
+    }
+    for user in users {
+        restore_entries(&mut builder, os, user, wish)?;
+    }
+    if !wish.minimal {
+        optional(&mut builder, users, wish, &mut |builder| system::document(builder, &modes));
+    }
+    for user in users {
+        plan_user(&mut builder, user, wish, &modes, os);
+    }
+    let system = System::read(&builder.view);
+    let predicted = users.iter().map(|user| ask(&builder.view, &system, user, wish)).collect();
+    Ok(Plan { actions: builder.actions, notes: builder.notes, predicted })
+}
+
+fn ask(view: &dyn View, system: &System, user: &BString, wish: &Wish) -> Evaluation {
+    let question =
+        Question { user: user.clone(), keys: &wish.keys, now: wish.now, address: None, host: None };
+    evaluate::evaluate(view, system, &question)
+}
+
+/// Puts back what the account files lack: the user, its shadow line, the user of privilege separation.
+fn restore_entries(
+    builder: &mut Builder<'_>,
+    os: &OsFacts,
+    user: &BString,
+    wish: &Wish,
+) -> Result<(), Refusal> {
+    if !wish.create_user {
+        return Ok(());
+    }
+    let system = System::read(&builder.view);
+    let today = wish.now.div_euclid(86_400);
+    let Ok(name) = user.to_str() else {
+        return Err(Refusal::new(ExitCode::Usage, format!("{user}: the name is not UTF-8")));
+    };
+    if system.passwd.by_name(user).is_none() {
+        let options = user::UserOptions { sudo: wish.sudo, today };
+        let plan = user::recreate_user(&builder.view, os, name, options)?;
+        let groups = plan.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let entry = &plan.entry;
+        builder.note(format!(
+            "{name} comes back with uid {}, gid {}, home {}, shell {}, groups: {}",
+            entry.uid,
+            entry.gid,
+            entry.home,
+            entry.shell,
+            if groups.is_empty() { "none besides" } else { &groups }
+        ));
+        plan.origins.iter().for_each(|origin| builder.note(origin.clone()));
+        plan.actions.into_iter().for_each(|action| builder.add(action));
+    } else if system.shadow.by_name(user).is_none() {
+        let actions = user::restore_shadow(&builder.view, os, name, today)?;
+        actions.into_iter().for_each(|action| builder.add(action));
+    }
+    if System::read(&builder.view).passwd.by_name(b"sshd").is_none() {
+        let plan = user::recreate_sshd(&builder.view, os, today)?;
+        plan.actions.into_iter().for_each(|action| builder.add(action));
+    }
+    Ok(())
+}
+
+fn plan_user(
+    builder: &mut Builder<'_>,
+    name: &BString,
+    wish: &Wish,
+    modes: &system::SystemModes,
+    os: &OsFacts,
+) {
+    let system = System::read(&builder.view);
+    let Some(user) = system.passwd.by_name(name).cloned() else { return };
+    let who = Identity::of(&user, &system.group);
+    let files = ask(&builder.view, &system, name, wish).key_files;
+    let mut home = Home::of(&builder.view, &user, &system.passwd);
+    if let Home::Missing { path } = &home {
+        make_home(builder, path, &user, &who, os);
+        home = Home::of(&builder.view, &user, &system.passwd);
+    }
+    let users = std::slice::from_ref(name);
+    match &home {
+        Home::Shared { found, why } => builder.note(format!(
+            "{} is not {name}'s own ({why}): only the login path in it is mended",
+            found.path.display()
+        )),
+        Home::Unusable { path, why } => {
+            builder.note(format!("the home of {name} cannot be mended: {}: {why}", path.display()));
+        }
+        Home::Own(_) | Home::Missing { .. } => {}
+    }
+    let wrong = login_path::wrong_owners(&builder.view, &user, &home, &files);
+    if !wish.minimal {
+        optional(builder, users, wish, &mut |builder| {
+            login_path::document(builder, &user, &who, &home, &files);
+        });
+        login_path::document_client_files(builder, &user, &home);
+    }
+    let reach = Reach { user: &user, who: &who, home: &home, files: &files };
+    make_ssh_directory(builder, &reach, wish);
+    mend_findings(builder, name, &reach, wish, modes);
+    if !wish.keys.is_empty() {
+        let accepted = usable_keys(builder, &system, name, wish);
+        keys::add(builder, &accepted, &reach, &system.build);
+        mend_findings(builder, name, &reach, wish, modes);
+    }
+    chown_tree(builder, &user, &home, &wrong, wish);
+}
+
+/// The keys whose type and length the volume's sshd takes: another one would be written in vain.
+fn usable_keys(builder: &mut Builder<'_>, system: &System, name: &BString, wish: &Wish) -> Vec<PublicKey> {
+    let mut usable = Vec::new();
+    for key in &wish.keys {
+        let one = Wish { keys: vec![key.clone()], ..wish.clone() };
+        let answer = ask(&builder.view, system, name, &one);
+        let refused = answer.findings.iter().find(|finding| {
+            finding.severity == Severity::Blocks
+                && matches!(
+                    finding.check,
+                    CheckId::KeyTypeNotAccepted | CheckId::KeyTooShort | CheckId::KeyRevoked
+                )
+        });
+        match refused {
+            Some(finding) => builder.note(format!(
+                "the key {} is not added: {} {}",
+                key.fingerprint(),
+                finding.check.meaning(),
+                finding.is
+            )),
+            None => usable.push(key.clone()),
+        }
+    }
+    usable
+}
+
+fn make_home(
+    builder: &mut Builder<'_>,
+    path: &std::path::Path,
+    user: &PasswdEntry,
+    who: &Identity,
+    os: &OsFacts,
+) {
+    for parent in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+        if builder.stat(parent).is_none() {
+            let xattrs = label::for_new(&builder.view, parent, label::Role::System);
+            let change = Change::CreateDirectory { mode: 0o755, uid: 0, gid: 0, xattrs };
+            builder.push(parent, change, "the directory of homes is missing");
+        }
+    }
+    let _ = os;
+    for action in user::skeleton(&builder.view, path, who.uid, user.gid) {
+        builder.add(action);
+    }
+}
+
+/// A missing `.ssh` is made even where no key is given: it is part of the documented tree.
+fn make_ssh_directory(builder: &mut Builder<'_>, reach: &Reach<'_>, wish: &Wish) {
+    let Home::Own(found) = reach.home else { return };
+    if wish.minimal && wish.keys.is_empty() {
+        return;
+    }
+    if let Some(file) = reach.files.iter().find(|file| {
+        scope::canonical_rest(&builder.view, &file.path).is_some_and(|path| path.starts_with(&found.path))
+    }) {
+        let path = file.path.clone();
+        login_path::make_parents(builder, &path, reach);
+    }
+}
+
+/// Mends layer after layer what sshd would refuse for, until nothing of it is left or nothing helps.
+fn mend_findings(
+    builder: &mut Builder<'_>,
+    name: &BString,
+    reach: &Reach<'_>,
+    wish: &Wish,
+    modes: &system::SystemModes,
+) {
+    for _ in 0..12 {
+        let system = System::read(&builder.view);
+        let answer = ask(&builder.view, &system, name, wish);
+        let mut mended = false;
+        for finding in login_path::blocking(&answer.findings) {
+            mended |= system::mend(builder, finding, modes) || login_path::mend(builder, finding, reach);
+        }
+        if !mended {
+            return;
+        }
+    }
+}
+
+fn chown_tree(builder: &mut Builder<'_>, user: &PasswdEntry, home: &Home, wrong: &[u32], wish: &Wish) {
+    let Home::Own(found) = home else { return };
+    let owners = match &wish.tree {
+        TreePolicy::Login => return,
+        TreePolicy::All => TreeOwners::All,
+        TreePolicy::Tree { also } => {
+            let mut uids: Vec<u32> =
+                wrong.iter().chain(also).copied().filter(|uid| *uid != user.uid).collect();
+            uids.sort_unstable();
+            uids.dedup();
+            if uids.is_empty() {
+                return;
+            }
+            TreeOwners::Of { uids }
+        }
+    };
+    let change = Change::ChownTree { uid: user.uid, gid: user.gid, owners };
+    builder.push(&found.path, change, "what lies in the home is the user's");
+}
+
+/// Plans what is not needed for the login, but takes back each action after which sshd would refuse for something
+/// that it does not refuse for now.
+fn optional(
+    builder: &mut Builder<'_>,
+    users: &[BString],
+    wish: &Wish,
+    plan: &mut dyn FnMut(&mut Builder<'_>),
+) {
+    let blocked = |builder: &Builder<'_>| -> Vec<(Verdict, Vec<CheckId>)> {
+        let system = System::read(&builder.view);
+        let blocks = |answer: Evaluation| {
+            let found = answer.findings.iter().filter(|finding| finding.severity == Severity::Blocks);
+            (answer.verdict, found.map(|finding| finding.check).collect())
+        };
+        users.iter().map(|user| blocks(ask(&builder.view, &system, user, wish))).collect()
+    };
+    let is_worse = |before: &[(Verdict, Vec<CheckId>)], after: &[(Verdict, Vec<CheckId>)]| {
+        before
+            .iter()
+            .zip(after)
+            .any(|((was, had), (is, has))| is > was || has.iter().any(|check| !had.contains(check)))
+    };
+    let before = blocked(builder);
+    let (start, view) = (builder.actions.len(), builder.view.clone());
+    plan(builder);
+    if builder.actions.len() == start || !is_worse(&before, &blocked(builder)) {
+        return;
+    }
+    let candidates = builder.actions.split_off(start);
+    builder.view = view;
+    for action in candidates {
+        let (view, path) = (builder.view.clone(), action.path.clone());
+        builder.add(action);
+        if is_worse(&before, &blocked(builder)) {
+            let dropped = builder.actions.pop();
+            builder.view = view;
+            if let Some(dropped) = dropped {
+                builder.note(format!(
+                    "{} stays as it is ({}): with the documented form sshd would refuse",
+                    path.display(),
+                    dropped.change.from_to().0
+                ));
+            }
+        }
+    }
+}

@@ -101,6 +101,15 @@ impl Root {
         self.dir.as_fd()
     }
 
+    /// Makes everything written so far durable (syncfs(2)).
+    ///
+    /// # Errors
+    /// As the filesystem answers, also for what went wrong while it wrote on its own time.
+    pub fn sync(&self) -> Result<()> {
+        let top = self.directory(Path::new("/")).context("opening the root directory")?;
+        nix::unistd::syncfs(top.as_fd()).context("syncing the filesystem")
+    }
+
     /// The inode itself, as lstat(2).
     ///
     /// # Errors

@@ -1,1 +1,126 @@
-//! One short function a command: the pipeline.
+//! One short function a command: the pipeline, and the only module that knows all the others.
+
+use crate::cli::{Cli, Command, Fix, RepairArgs, TargetArgs};
+use crate::error::{ExitCode, Refusal};
+use crate::report::output::{self, Style};
+use crate::report::{json, text};
+use clap::Parser;
+use std::ffi::OsString;
+
+mod ask;
+mod diagnose;
+mod generate;
+mod history;
+mod host_keys;
+mod keys;
+mod list;
+mod repair;
+mod session;
+mod signals;
+mod targets;
+mod undo;
+
+/// Runs the command line and gives the exit code. Everything is printed by then.
+#[must_use]
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&args, &error).number(),
+    };
+    let code = match cli.command {
+        Command::List(args) => list::list(&args),
+        Command::Diagnose(args) => match not_yet(&args.target, &[]) {
+            None => diagnose::diagnose(&args),
+            Some(refusal) => refuse("diagnose", args.output.json, &refusal),
+        },
+        Command::Repair(args) => match not_yet(&args.target, &missing_options(&args)) {
+            None => repair::repair(&args),
+            Some(refusal) => refuse("repair", args.output.json, &refusal),
+        },
+        Command::Prove(args) => refuse("prove", args.output.json, &unavailable("prove")),
+        Command::Shell(args) => refuse("shell", args.output.json, &unavailable("shell")),
+        Command::Undo(args) => undo::undo(&args),
+        Command::History(args) => history::history(&args),
+        Command::Checks(args) => {
+            let json = args.output.json;
+            print(&if json { pretty(&json::checks()) } else { text::checks(Style::of_stdout()) });
+            ExitCode::Accepted
+        }
+        Command::Generate(args) => generate::generate(&args),
+    };
+    code.number()
+}
+
+/// Prints an error in the form that was asked for.
+fn refuse(command: &'static str, json: bool, refusal: &Refusal) -> ExitCode {
+    if json {
+        print(&pretty(&json::failure(command, refusal)));
+    } else {
+        output::stderr(&text::error(refusal, Style { colour: false, columns: 80 }));
+    }
+    refusal.code
+}
+
+fn print(text: &str) {
+    // Nobody reads any more: that is the reader's choice, not a failure.
+    let _ = output::stdout(text);
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn unavailable(what: &str) -> Refusal {
+    Refusal::usage(format!("{what} is not yet available in this version"))
+        .hint("See volrescue --help for what is.")
+}
+
+/// The options of a repair that come with later versions.
+fn missing_options(args: &RepairArgs) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (given, name) in [(args.fsck, "--fsck"), (args.prove, "--prove")] {
+        if given {
+            missing.push(name.to_owned());
+        }
+    }
+    for fix in &args.fix {
+        let class = match fix {
+            Fix::SshdConfig => "sshd-config",
+            Fix::Account => "account",
+            Fix::Service => "service",
+            Fix::System => "system",
+            Fix::HostKeys | Fix::All => continue,
+        };
+        missing.push(format!("--fix {class}"));
+    }
+    missing
+}
+
+fn not_yet(target: &TargetArgs, missing: &[String]) -> Option<Refusal> {
+    if !target.with.is_empty() {
+        return Some(unavailable("--with"));
+    }
+    missing.first().map(|name| unavailable(name))
+}
+
+/// A command line that clap does not take; help and version end well.
+fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        print(&error.render().to_string());
+        return ExitCode::Accepted;
+    }
+    let command = args.get(1).and_then(|word| word.to_str());
+    let known = ["list", "diagnose", "repair", "prove", "undo", "history", "shell", "checks"];
+    let command = known.into_iter().find(|name| Some(*name) == command).unwrap_or("volrescue");
+    if args.iter().any(|word| word == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let refusal = Refusal::usage(message).hint(format!("See: volrescue {command} --help"));
+        print(&pretty(&json::failure(command, &refusal)));
+    } else {
+        output::stderr(&error.render().to_string());
+    }
+    ExitCode::Usage
+}

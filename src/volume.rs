@@ -19,6 +19,7 @@ mod proc;
 mod scratch;
 mod search;
 mod target;
+mod tmpfs;
 
 pub use candidate::{Choice, RootCandidate};
 pub use disk::Access;
@@ -27,6 +28,7 @@ pub use mount::enter_namespace;
 pub use mounted::{Journal, MountMode, MountedRoot, RootInfo, Unmounted};
 pub use scratch::{OnProgress, Progress};
 pub use target::{Live, Target, TargetKind, volume_id};
+pub use tmpfs::PrivateTmpfs;
 
 use crate::error::Refusal;
 use crate::probe::{Layout, TableError, layout};

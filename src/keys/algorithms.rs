@@ -58,12 +58,6 @@ pub fn type_of_word(word: &[u8], build: &Build) -> Option<&'static str> {
     known(name, build).then_some(name)
 }
 
-/// Fewest bits of an RSA modulus that this sshd reads at all (`SSH_RSA_MINIMUM_MODULUS_SIZE`).
-#[must_use]
-pub fn rsa_floor(build: &Build) -> u32 {
-    if build.at_least(7, 6) { 1024 } else { 768 }
-}
-
 /// The algorithms that a current OpenSSH client can sign with for this key and this server, best first.
 ///
 /// For RSA it wants SHA-2, which it uses only with servers that announce it (7.2 and later). With 7.4 to 7.7 it falls
@@ -90,7 +84,7 @@ pub fn client_algorithms(key: &PublicKey, build: &Build) -> Vec<String> {
 #[must_use]
 pub fn accepted_by(list: &[String], key: &PublicKey, build: &Build) -> bool {
     let offered = client_algorithms(key, build);
-    if !build.at_least(7, 8) {
+    if !build.signature_algorithm_decides() {
         return !offered.is_empty() && matches_list(&key.algorithm, list);
     }
     let tried = if build.at_least(9, 6) { offered.len() } else { 1 };

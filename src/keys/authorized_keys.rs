@@ -7,7 +7,7 @@ pub use options::{Options, from_problem};
 
 pub(super) use hidden::{any_build, find as find_hidden, find_wrapped};
 
-use super::algorithms::{rsa_floor, type_of_word};
+use super::algorithms::type_of_word;
 use super::{BlobError, PublicKey, base64};
 use crate::sshd::Build;
 use bstr::{BString, ByteSlice};
@@ -245,7 +245,7 @@ fn read_key<'a>(text: &'a [u8], build: &Build) -> Result<(PublicKey, &'a [u8]), 
     if key.algorithm != name {
         return Err(problem("the key is of another type than the line says"));
     }
-    let floor = rsa_floor(build);
+    let floor = build.least_rsa_bits();
     if key.rsa_bits().is_some_and(|bits| bits < floor) {
         return Err(problem(&format!("it is an RSA key of fewer than {floor} bits")));
     }

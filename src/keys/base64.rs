@@ -20,7 +20,7 @@ fn is_space(byte: u8) -> bool {
 }
 
 /// Decodes strictly: white space is skipped, padding must be right, unused bits must be zero, nothing may follow.
-pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let (mut bits, mut state) = (0_u8, 0_u8);
     let mut bytes = text.iter().copied().filter(|&byte| !is_space(byte));
@@ -70,7 +70,7 @@ fn push(out: &mut Vec<u8>, bits: &mut u8, state: &mut u8, six: u8) {
 }
 
 /// Encodes on one line, padded.
-pub(super) fn encode(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));

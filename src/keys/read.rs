@@ -2,7 +2,7 @@
 
 use super::authorized_keys::{self, Line, any_build, find_hidden, find_wrapped};
 use super::wire::Wire;
-use super::{PublicKey, base64, words};
+use super::{BlobError, PublicKey, base64, words};
 use bstr::{BString, ByteSlice};
 use std::borrow::Cow;
 
@@ -143,7 +143,7 @@ fn pem(label: &str, lines: &[&[u8]]) -> Result<Option<KeyForm>, String> {
             let damaged = "it is an OpenSSH private key that is damaged or cut short: give the whole file, or its .pub \
                            file";
             let key = openssh_private(&lines[1..body_end]).ok_or(damaged)?;
-            return Ok(Some(KeyForm::Public(vec![with_private_comment(key, &lines[..=body_end])])));
+            return Ok(Some(KeyForm::Public(vec![key])));
         }
         "DSA PRIVATE KEY" => {
             "it is a DSA key, which current versions of sshd refuse: give an Ed25519 or RSA key"
@@ -351,29 +351,44 @@ pub(super) fn ppk(lines: &[&[u8]]) -> Option<(PublicKey, usize)> {
     None
 }
 
-/// The public key that OpenSSH keeps in clear before the private half (PROTOCOL.key).
+/// The public key that OpenSSH keeps in clear before the private half (PROTOCOL.key). The comment is with the private
+/// half: readable only if there is no passphrase.
 fn openssh_private(body: &[&[u8]]) -> Option<PublicKey> {
     let bytes = base64::decode(&body.concat())?;
     let mut wire = Wire(bytes.strip_prefix(b"openssh-key-v1\0")?);
-    let mut fields = || -> Result<PublicKey, super::BlobError> {
-        for _ in 0..3 {
-            wire.string()?; // cipher, kdf, its options
-        }
+    let mut fields = || -> Result<_, BlobError> {
+        let cipher = wire.string()?;
+        wire.string()?; // key derivation
+        wire.string()?; // its options
         wire.u32()?; // number of keys
-        let key = PublicKey::from_blob(wire.string()?.to_vec())?;
-        wire.string()?; // the private half, which must be there
-        Ok(key)
+        Ok((cipher, PublicKey::from_blob(wire.string()?.to_vec())?, wire.string()?))
     };
-    fields().ok()
+    let (cipher, key, private) = fields().ok()?;
+    let comment = if cipher == b"none" { private_comment(private).unwrap_or_default() } else { b"" };
+    Some(key.with_comment(comment))
 }
 
-/// The comment is with the private half: readable only if there is no passphrase.
-fn with_private_comment(key: PublicKey, lines: &[&[u8]]) -> PublicKey {
-    let text = lines.iter().map(|line| line.trim_ascii()).collect::<Vec<_>>().join(&b'\n');
-    match ssh_key::PrivateKey::from_openssh(&text) {
-        Ok(private) => key.with_comment(private.comment()),
-        Err(_) => key,
+/// The comment behind the fields of an unencrypted private half, which are passed over.
+fn private_comment(private: &[u8]) -> Result<&[u8], BlobError> {
+    let mut wire = Wire(private);
+    wire.take(8)?; // twice the same number
+    let (before, flags_and_handle) = match wire.string()? {
+        b"ssh-ed25519" => (2, false),
+        b"ssh-rsa" => (6, false),
+        b"sk-ssh-ed25519@openssh.com" => (2, true),
+        b"sk-ecdsa-sha2-nistp256@openssh.com" => (3, true),
+        name if name.starts_with(b"ecdsa-sha2-") => (3, false),
+        _ => return Err(BlobError::UnknownType),
+    };
+    for _ in 0..before {
+        wire.string()?;
     }
+    if flags_and_handle {
+        wire.take(1)?;
+        wire.string()?; // handle
+        wire.string()?; // reserved
+    }
+    wire.string()
 }
 
 #[cfg(test)]

@@ -96,6 +96,36 @@ impl Acl {
         !in_a_group && grants(triple(stat.mode, 0))
     }
 
+    /// Makes the entry that decides about `who` grant the right, and the mask let it through; `false` if no entry
+    /// speaks of them (the others' bits decide).
+    pub fn grant(&mut self, stat: &Stat, who: &Identity, access: Access) -> bool {
+        let wants = access as u16;
+        let deciding = self
+            .entries
+            .iter()
+            .position(|entry| entry.tag == USER && entry.id == who.uid)
+            .or_else(|| self.entries.iter().position(|entry| entry.tag == GROUP && who.in_group(entry.id)))
+            .or_else(|| {
+                self.entries.iter().position(|entry| entry.tag == GROUP_OBJ && who.in_group(stat.gid))
+            });
+        let Some(deciding) = deciding else { return false };
+        self.entries[deciding].permissions |= wants;
+        for entry in self.entries.iter_mut().filter(|entry| entry.tag == MASK) {
+            entry.permissions |= wants;
+        }
+        true
+    }
+
+    /// The mode bits that this list shows: owner, mask (or group) and others.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        let bits = |tag| {
+            self.entries.iter().find(|entry| entry.tag == tag).map(|entry| u32::from(entry.permissions & 7))
+        };
+        let group = bits(MASK).or_else(|| bits(GROUP_OBJ));
+        bits(USER_OBJ).unwrap_or(0) << 6 | group.unwrap_or(0) << 3 | bits(OTHER).unwrap_or(0)
+    }
+
     /// The named users and groups whose entries, under the mask, allow writing: `("user", id)`.
     #[must_use]
     pub fn writers(&self, stat: &Stat) -> Vec<(&'static str, u32)> {

@@ -1,6 +1,7 @@
 //! A volume as it would be after some actions: how a plan is judged before anything is done.
 
 use super::action::{Action, Change, TreeOwners};
+use crate::permissions::acl;
 use crate::view::{FileKind, LIST_LIMIT, LookError, Stat, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -55,6 +56,12 @@ impl<'a> Overlay<'a> {
             Change::SetOwner { to, .. } => self.edit(path, |node| (node.stat.uid, node.stat.gid) = *to),
             Change::SetXattr { name, to, .. } => self.edit(path, |node| {
                 node.xattrs.insert(name.clone(), to.clone());
+                // The kernel keeps the mode and the access ACL the same.
+                if name == acl::ACCESS
+                    && let Some(list) = to.as_deref().and_then(acl::Acl::parse)
+                {
+                    node.stat.mode = node.stat.mode & 0o7000 | list.mode();
+                }
             }),
             Change::CreateDirectory { mode, uid, gid, xattrs } => {
                 self.create(path, FileKind::Directory, *mode, (*uid, *gid), Vec::new(), xattrs);

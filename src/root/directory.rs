@@ -247,6 +247,11 @@ impl Directory {
         Ok(fsync(&self.fd)?)
     }
 
+    /// Refuses a filesystem that the kernel makes up, before many names are changed.
+    pub(crate) fn check_real(&self) -> io::Result<()> {
+        check_real_filesystem(self.fd.as_fd())
+    }
+
     /// Refuses names with a slash and filesystems that the kernel makes up.
     fn check(&self, names: &[&OsStr]) -> io::Result<()> {
         for name in names {

@@ -207,12 +207,13 @@ pub fn is_read_only(device: impl AsFd) -> nix::Result<bool> {
     Ok(value != 0)
 }
 
-/// Makes the block device refuse writes, or take them again.
+/// Lifts the mark on the block device that makes it refuse writes. (There is no call to set it: on a loop device it
+/// would outlast us.)
 ///
 /// # Errors
 /// The kernel's.
-pub fn set_read_only(device: impl AsFd, read_only: bool) -> nix::Result<()> {
-    let value = c_int::from(read_only);
+pub fn make_writable(device: impl AsFd) -> nix::Result<()> {
+    let value: c_int = 0;
     // SAFETY: the argument is a live int, which is what BLKROSET reads.
     unsafe { raw::blkroset(device.as_fd().as_raw_fd(), &raw const value) }?;
     Ok(())

@@ -100,15 +100,21 @@ pub(super) fn is_chosen(choice: &Choice, slot: &Slot, slots: &[Slot]) -> bool {
         return choice.partition.is_none_or(|n| slot.partition.as_ref().is_some_and(|p| p.number == n));
     };
     let numbered = choice.partition.is_none_or(|n| slot.partition.as_ref().is_some_and(|p| p.number == n));
-    numbered && (is_named(slot, root) || !slots.iter().any(|slot| is_named(slot, root)))
+    let fits = |slot: &Slot| is_named(slot, root) || has_candidate(slot, root);
+    numbered && (fits(slot) || !slots.iter().any(fits))
 }
 
+/// Whether `root` could be the id of a subvolume on this slot.
+fn has_candidate(slot: &Slot, root: &str) -> bool {
+    root.strip_prefix(&slot_id(slot)).is_some_and(|rest| rest.starts_with(':'))
+}
+
+/// Whether `root` names all that is on this slot.
 fn is_named(slot: &Slot, root: &str) -> bool {
     let place = slot_id(slot);
     let same = |text: &Option<String>| text.as_deref() == Some(root);
     let id = |text: &Option<String>| text.as_ref().is_some_and(|t| t.eq_ignore_ascii_case(root));
     place == root
-        || root.strip_prefix(&place).is_some_and(|rest| rest.starts_with(':'))
         || slot.content.superblock().is_some_and(|s| id(&s.uuid) || same(&s.label))
         || slot.partition.as_ref().is_some_and(|p| id(&p.uuid) || same(&p.label))
 }
@@ -179,7 +185,9 @@ pub(super) fn in_default_subvolume(
     slot: &Slot,
     superblock: &Superblock,
 ) -> Result<(u64, Option<RootCandidate>)> {
-    let id = btrfs_subvolume_id(mount.root()?).context("asking for the default subvolume")?;
+    let top = open(mount, Path::new("/")).context("opening the default subvolume")?;
+    let id = btrfs_subvolume_id(&top).context("asking for the default subvolume")?;
+    drop(top);
     let facts = facts(mount.root()?.try_clone_to_owned()?, Crossing::Never)?;
     let line = own_mounts().into_iter().rfind(|line| line.point == mount.point());
     let name = line.map(|line| line.root.to_string_lossy().trim_start_matches('/').to_owned());

@@ -45,6 +45,11 @@ impl LoopDevice {
             };
             match done {
                 Ok(()) => {
+                    if !setup.read_only && ioctl::is_read_only(&file) == Ok(true) {
+                        // A former user marked this device with blockdev --setro, and the mark outlasts the binding.
+                        ioctl::make_writable(&file)
+                            .with_context(|| format!("making {} writable", path.display()))?;
+                    }
                     let bound = text(&sys(&path));
                     return Ok(Self { file, path, bound });
                 }
@@ -59,12 +64,6 @@ impl LoopDevice {
     /// Its node.
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Makes the kernel refuse every write to it, whoever asks; or take them again.
-    pub(super) fn set_read_only(&self, read_only: bool) -> Result<()> {
-        ioctl::set_read_only(&self.file, read_only)
-            .with_context(|| format!("setting {} read-only: {read_only}", self.path.display()))
     }
 
     /// Unbinds it and waits until it is free.

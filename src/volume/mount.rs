@@ -8,7 +8,7 @@ use crate::error::Refusal;
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, fstat};
 use std::cell::Cell;
@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use sys_mount::{MountFlags, Unmount, UnmountFlags};
+use sys_mount::MountFlags;
 
 thread_local! {
     static ENTERED: Cell<bool> = const { Cell::new(false) };
@@ -54,7 +54,7 @@ pub(super) enum Writes {
 /// A mounted filesystem. It is to be ended by [`Self::close`], which tells whether it was.
 #[derive(Debug)]
 pub(super) struct Mount {
-    mount: Option<sys_mount::Mount>,
+    mounted: bool,
     point: PathBuf,
     root: Option<OwnedFd>,
     device: u64,
@@ -77,8 +77,8 @@ impl Mount {
             Writes::Taken => MountFlags::NOATIME,
         };
         let builder = sys_mount::Mount::builder().fstype(kind).flags(flags).data(options);
-        let mount = Some(builder.mount(source, point)?);
-        let mut mount = Self { mount, point: point.to_owned(), root: None, device: 0, writes };
+        builder.mount(source, point)?;
+        let mut mount = Self { mounted: true, point: point.to_owned(), root: None, device: 0, writes };
         let root = open(point, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         mount.device = fstat(&root)?.st_dev;
         mount.root = Some(root);
@@ -114,9 +114,13 @@ impl Mount {
     }
 
     fn unmount(&mut self) -> Result<()> {
-        let Some(mount) = self.mount.take() else { return Ok(()) };
-        let done = retry(Duration::from_secs(2), || match mount.unmount(UnmountFlags::NOFOLLOW) {
-            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => None,
+        if !std::mem::take(&mut self.mounted) {
+            return Ok(());
+        }
+        // Never lazily: what is unmounted is to be unmounted when this returns.
+        let unmount = || umount2(&self.point, MntFlags::UMOUNT_NOFOLLOW);
+        let done = retry(Duration::from_secs(2), || match unmount() {
+            Err(Errno::EBUSY) => None,
             done => Some(done),
         });
         match done {

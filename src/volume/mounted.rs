@@ -6,9 +6,9 @@ use super::filesystem::{self, Replay};
 use super::loopdev::LoopDevice;
 use super::mount::Mount;
 use super::scratch::{self, OnProgress, Scratch};
-use super::search::{Opened, block_size};
+use super::search::{Opened, bind, block_size};
 use crate::error::Refusal;
-use crate::probe::{Detail, Kind, Layout, Superblock, Window, probe};
+use crate::probe::{Detail, Kind, Layout, Window, probe};
 use crate::root::{Crossing, Root};
 use crate::sys::block::{LoopSetup, btrfs_forget};
 use anyhow::{Context, Result, bail};
@@ -241,15 +241,15 @@ pub(super) fn proceed(
         }
         MountMode::Replay => {
             info.journal = Journal::Replayed;
-            let opened = remount(opened, Replay::ReadWrite)?;
-            let opened = remount(opened, Replay::ReadOnly)?;
+            let opened = remount(opened, &disk, layout, Replay::ReadWrite)?;
+            let opened = remount(opened, &disk, layout, Replay::ReadOnly)?;
             (opened.mount, opened.device)
         }
         MountMode::ReadWrite => {
             if dirty {
                 info.journal = Journal::Replayed;
             }
-            let opened = remount(opened, Replay::ReadWrite)?;
+            let opened = remount(opened, &disk, layout, Replay::ReadWrite)?;
             (opened.mount, opened.device)
         }
     };
@@ -257,13 +257,17 @@ pub(super) fn proceed(
     Ok(MountedRoot { info, notes, inner: Inner::Mounted(Box::new(mounted)) })
 }
 
-/// Unmounts it and mounts it again in another way.
-fn remount(opened: Opened, replay: Replay) -> Result<Opened> {
+/// Unmounts it and mounts it again in another way, through a loop device that takes writes only if the mount does.
+fn remount(opened: Opened, disk: &Disk, layout: &Layout, replay: Replay) -> Result<Opened> {
     let Opened { mount, device, slot, superblock, journal, subvolume } = opened;
     filesystem::check(&slot, &superblock, replay)?;
     let point = mount.point().to_owned();
+    let path = device.path().to_owned();
     mount.close()?;
-    device.set_read_only(replay != Replay::ReadWrite)?;
+    device.close()?;
+    forget(superblock.kind, &path);
+    let access = if replay == Replay::ReadWrite { Access::ReadWrite } else { Access::ReadOnly };
+    let device = bind(disk, layout, &slot, &superblock, access)?;
     let mount = filesystem::mount(&device, superblock.kind, &point, replay, subvolume)
         .map_err(|error| filesystem::explain(error, &slot, &superblock))?;
     Ok(Opened { mount, device, slot, superblock, journal, subvolume })
@@ -314,22 +318,10 @@ fn replay_in_copy(
             let error = filesystem::explain(error, &slot, &superblock);
             notes.push(format!("the journal could not be replayed in a copy: {error:#}"));
             device.close()?;
-            original(disk, &slot, &superblock, subvolume, size, &point)
+            let device = bind(disk, layout, &slot, &superblock, Access::ReadOnly)?;
+            let mount = filesystem::mount(&device, superblock.kind, &point, Replay::Skip, subvolume)
+                .map_err(|error| filesystem::explain(error, &slot, &superblock))?;
+            Ok((mount, device, None))
         }
     }
-}
-
-fn original(
-    disk: &Disk,
-    slot: &crate::probe::Slot,
-    superblock: &Superblock,
-    subvolume: Option<u64>,
-    block_size: u32,
-    point: &Path,
-) -> Result<(Mount, LoopDevice, Option<Scratch>)> {
-    let setup = LoopSetup { offset: slot.start, size: slot.size, read_only: true, block_size };
-    let device = LoopDevice::attach(disk, &setup)?;
-    let mount = filesystem::mount(&device, superblock.kind, point, Replay::Skip, subvolume)
-        .map_err(|error| filesystem::explain(error, slot, superblock))?;
-    Ok((mount, device, None))
 }

@@ -254,12 +254,8 @@ impl Search<'_> {
         if superblock.kind == Kind::Btrfs {
             refuse_twin(superblock)?;
         }
-        let read_only = self.disk.access == Access::ReadOnly;
-        let size = block_size(self.layout, slot, superblock);
-        let setup = LoopSetup { offset: slot.start, size: slot.size, read_only, block_size: size };
-        let device = LoopDevice::attach(self.disk, &setup)?;
-        // Whatever will be asked of it later, looking for the root writes nothing.
-        device.set_read_only(true)?;
+        // Whatever will be asked of the volume later, looking for the root writes nothing.
+        let device = bind(self.disk, self.layout, slot, superblock, Access::ReadOnly)?;
         let mut journal = match superblock.dirty() {
             Some(true) => Journal::Dirty,
             _ => Journal::Clean,
@@ -289,6 +285,19 @@ fn mount(
 ) -> Result<Mount> {
     filesystem::mount(device, superblock.kind, point, Replay::Skip, subvolume)
         .map_err(|error| filesystem::explain(error, slot, superblock))
+}
+
+/// A loop device for the slot.
+pub(super) fn bind(
+    disk: &Disk,
+    layout: &Layout,
+    slot: &Slot,
+    superblock: &Superblock,
+    access: Access,
+) -> Result<LoopDevice> {
+    let read_only = access == Access::ReadOnly;
+    let block_size = block_size(layout, slot, superblock);
+    LoopDevice::attach(disk, &LoopSetup { offset: slot.start, size: slot.size, read_only, block_size })
 }
 
 /// The logical block size for the loop device: that of the disk's table, unless the filesystem or its extent was made

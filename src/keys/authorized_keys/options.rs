@@ -153,9 +153,8 @@ impl Reader<'_> {
         } else if self.value_of("environment") {
             let setting = self.quoted(true)?;
             let name = setting.find_byte(b'=').map(|end| &setting[..end]);
-            let fits = name
-                .is_some_and(|name| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_'));
-            if self.modern && !fits {
+            let fits = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+            if self.modern && !name.is_some_and(|name| !name.is_empty() && name.iter().all(fits)) {
                 return Err("environment= is not of the form NAME=value".into());
             }
             options.environment.push(setting);
@@ -247,8 +246,7 @@ impl Reader<'_> {
         let (time, utc) = absolute_time(&text, build)
             .ok_or("expiry-time= is not of the form YYYYMMDD[HHMM[SS]] that this sshd reads")?;
         if options.expiry.is_none_or(|earlier| time < earlier) {
-            // Zero means none, as sshd keeps it.
-            options.expiry = (time != 0).then_some(time);
+            options.expiry = Some(time);
             options.expiry_is_utc = utc;
         }
         Ok(())
@@ -313,7 +311,7 @@ fn absolute_time(text: &[u8], build: &Build) -> Option<(i64, bool)> {
     let fits =
         (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 62;
     let seconds = days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
-    (fits && seconds >= 0).then_some((seconds, utc))
+    (fits && seconds > 0).then_some((seconds, utc))
 }
 
 /// Days from 1970-01-01 (Gregorian); a day beyond the month's end counts on, as mktime(3) does.

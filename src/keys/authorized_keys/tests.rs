@@ -320,7 +320,7 @@ fn hostile_files_take_linear_time() {
         let _ = parse(content.as_bytes(), &build(V74));
     }
     // Generous: a quadratic walk over any of these takes minutes.
-    assert!(start.elapsed().as_secs() < 40, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
 }
 
 proptest::proptest! {

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 const NAMES_LIMIT: usize = 1000;
 
 pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) {
-    fstab(case, user);
     root_directory(case);
     home(case, user);
     key_files(case, user, files);
@@ -209,27 +208,39 @@ fn sudo(case: &mut Case<'_>) {
     }
 }
 
-/// fstab(5): a filesystem of its own over the home or a directory above it, which is not to be seen here.
-fn fstab(case: &mut Case<'_>, user: &PasswdEntry) {
-    let Ok(text) = read_following(case.view, Path::new("/etc/fstab"), TEXT_LIMIT) else { return };
-    let home = match walk(case.view, &home_path(user)) {
-        walk if walk.end.is_ok() => walk.end.map_or_else(|_| PathBuf::new(), |found| found.path),
-        walk => walk.reached,
-    };
-    for (line, number) in text.lines().zip(1..) {
-        let Some(mount) = Mount::parse(line) else { continue };
-        if !mount.covers(&home) || is_mounted(case, &mount.point) {
-            continue;
-        }
+/// A filesystem that boot mounts over the home, so that what is seen there is not what sshd sees.
+pub(super) struct Hidden {
+    point: PathBuf,
+    device: BString,
+    line: u32,
+}
+
+impl Hidden {
+    /// fstab(5): a filesystem of its own on the home or a directory above it, which is not mounted in this view.
+    pub(super) fn home_of(case: &Case<'_>, user: &PasswdEntry) -> Option<Self> {
+        let text = read_following(case.view, Path::new("/etc/fstab"), TEXT_LIMIT).ok()?;
+        let home = walk(case.view, &home_path(user));
+        let home = home.end.map_or(home.reached, |found| found.path);
+        text.lines().zip(1..).find_map(|(line, number)| {
+            let mount = Mount::parse(line)?;
+            let hides =
+                (mount.covers(&home) || mount.covers(&home_path(user))) && !is_mounted(case, &mount.point);
+            hides.then_some(Self { point: mount.point, device: mount.device, line: number })
+        })
+    }
+
+    pub(super) fn covers(&self, path: &Path) -> bool {
+        path.starts_with(&self.point)
+    }
+
+    pub(super) fn finding(&self) -> (Finding, String) {
+        let (device, point) = (&self.device, self.point.display());
         let finding = Finding::advises(CheckId::HomeElsewhere)
             .at("/etc/fstab")
-            .on_line(number)
-            .is(format!("{} is mounted on {}", mount.device, mount.point.display()))
+            .on_line(self.line)
+            .is(format!("{device} is mounted on {point}"))
             .wants("that volume too (--with)");
-        case.doubt(
-            finding,
-            format!("the filesystem {} that fstab mounts on {}", mount.device, mount.point.display()),
-        );
+        (finding, format!("the filesystem {device} that fstab mounts on {point}"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Case, start::errno_words};
 use crate::finding::{CheckId, Finding};
+use crate::keys::base64;
 use crate::view::{LookError, Stat, follow};
 use bstr::{BStr, ByteSlice};
 use std::path::{Path, PathBuf};
@@ -167,7 +168,7 @@ fn read_openssh(content: &[u8]) -> Result<(String, Option<u32>), Option<Fault>> 
         marker.extend_from_slice(END);
         body.find(&marker).ok_or(damaged)? + 1
     };
-    let raw = decode_base64(&body[..end]).ok_or(damaged)?;
+    let raw = base64::decode(&body[..end]).ok_or(damaged)?;
     let mut rest = raw.strip_prefix(MAGIC).ok_or(damaged)?;
     let cipher = string(&mut rest).ok_or(damaged)?;
     let kdf = string(&mut rest).ok_or(damaged)?;
@@ -225,7 +226,7 @@ fn read_pem(content: &[u8]) -> Result<(String, Option<u32>), Fault> {
             body.push_str(line);
         }
     }
-    let der = decode_base64(body.as_bytes()).filter(|_| complete).ok_or(Fault::Damaged)?;
+    let der = base64::decode(body.as_bytes()).filter(|_| complete).ok_or(Fault::Damaged)?;
     let (tag, inside, _) = der_element(&der).ok_or(Fault::Damaged)?;
     if tag != 0x30 {
         return Err(Fault::Damaged);
@@ -276,42 +277,6 @@ fn bits_of(integer: &[u8]) -> u32 {
     }
 }
 
-/// Base64 with padding, white space passed over; `None` for anything else.
-fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut group, mut count, mut padding) = (0_u32, 0_u32, 0_u32);
-    for byte in text.iter().filter(|byte| !byte.is_ascii_whitespace()) {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => {
-                padding += 1;
-                continue;
-            }
-            _ => return None,
-        };
-        if padding > 0 {
-            return None;
-        }
-        group = group << 6 | u32::from(value);
-        count += 1;
-        if count == 4 {
-            out.extend(&group.to_be_bytes()[1..]);
-            (group, count) = (0, 0);
-        }
-    }
-    match (count, padding) {
-        (0, 0) => {}
-        (2, 2) => out.push((group >> 4) as u8),
-        (3, 1) => out.extend(&((group >> 2) as u16).to_be_bytes()),
-        _ => return None,
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,12 +287,12 @@ mod tests {
 
     #[test]
     fn a_whole_key_is_loaded() {
-        assert_eq!(fault(super::super::tests::HOST_KEY.as_bytes()), None);
+        assert_eq!(fault(super::super::tests::host_key().as_bytes()), None);
     }
 
     #[test]
     fn a_key_that_lost_anything_is_not() {
-        let key = super::super::tests::HOST_KEY;
+        let key = super::super::tests::host_key();
         assert_eq!(fault(b""), Some(Fault::Empty));
         assert_eq!(fault(key.replace('\n', "\r\n").as_bytes()), Some(Fault::Damaged));
         assert_eq!(fault(key.trim_end().as_bytes()), Some(Fault::Damaged), "the last newline is part of it");

@@ -38,7 +38,12 @@ pub(super) fn host_list(list: &[u8], address: Option<IpAddr>, host: Option<&[u8]
         },
         (None, Some(name)) => match match_pattern_list(&name.to_ascii_lowercase(), list, true) {
             ListMatch::Negated => Tri::No,
-            ListMatch::Yes | ListMatch::No => without_client(list, could_be_address, None),
+            // Only a negated network could still speak against it.
+            ListMatch::Yes if !list.split(|byte| *byte == b',').any(|entry| entry.starts_with(b"!")) => {
+                Tri::Yes
+            }
+            ListMatch::Yes => Tri::Maybe,
+            ListMatch::No => without_client(list, could_be_address, None),
         },
         (None, None) => without_client(list, |entry| use_dns || could_be_address(entry), None),
     }

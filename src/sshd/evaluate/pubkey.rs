@@ -1,6 +1,7 @@
 //! The key itself: auth2-pubkey.c, from `userauth_pubkey` to the first line that lets it in.
 
 use super::account::at_setting;
+use super::advice::Hidden;
 use super::hosts::{Tri, host_list};
 use super::path::{Opened, Places, State, expand, key_files, picture};
 use super::revoked::{Revocation, Revoked};
@@ -57,7 +58,15 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         command: command.asks,
         user,
     };
-    let asked: Vec<Judgement> = case.question.keys.iter().map(|key| trial.judge(case, key)).collect();
+    let hidden = Hidden::home_of(case, user);
+    let mut asked: Vec<Judgement> = case.question.keys.iter().map(|key| trial.judge(case, key)).collect();
+    let mut hidden_matters = false;
+    let mut look_behind = |judgements: &mut Vec<Judgement>| {
+        for judgement in judgements {
+            hidden_matters |= hidden.as_ref().is_some_and(|hidden| judgement.is_hidden_by(hidden));
+        }
+    };
+    look_behind(&mut asked);
     let keys = case.question.keys.iter().zip(&asked).map(|(key, judgement)| KeyEvaluation {
         fingerprint: key.fingerprint(),
         algorithm: key.algorithm.clone(),
@@ -65,7 +74,13 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         found: judgement.found.clone(),
     });
     let keys: Vec<KeyEvaluation> = keys.collect();
-    let judgements = if case.question.keys.is_empty() { trial.judge_all(case) } else { asked };
+    let judgements = if case.question.keys.is_empty() {
+        let mut all = trial.judge_all(case);
+        look_behind(&mut all);
+        all
+    } else {
+        asked
+    };
     let verdicts = judgements.iter().map(|judgement| judgement.verdict);
     let verdict = if case.question.keys.is_empty() {
         let none = if trial.command { Verdict::Unknown } else { Verdict::Refuse };
@@ -73,12 +88,25 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
     } else {
         verdicts.max().unwrap_or(Verdict::Refuse)
     };
-    let whole = if opened.iter().any(|file| file.state == State::Unknown) && verdict == Verdict::Refuse {
+    let behind = |file: &Opened| hidden.as_ref().is_some_and(|hidden| hidden.covers(file.shown()));
+    if judgements.is_empty() {
+        hidden_matters |= opened.iter().any(behind);
+    }
+    let open_file = opened.iter().any(|file| file.state == State::Unknown);
+    let nothing_else = judgements.iter().all(|judgement| judgement.findings.is_empty());
+    let whole = if verdict == Verdict::Refuse && (open_file || hidden_matters) && nothing_else {
         Verdict::Unknown
     } else {
         verdict
     };
-    let mut told = Told { case, accepted: whole == Verdict::Accept };
+    let hidden = hidden.filter(|_| hidden_matters);
+    if let Some(hidden) = &hidden {
+        let (finding, missing) = hidden.finding();
+        let before = case.unknown.len();
+        case.doubt(finding, missing);
+        case.doubts_of_keys += case.unknown.len() - before;
+    }
+    let mut told = Told { case, accepted: whole == Verdict::Accept, hidden };
     told.files(&opened, &lines, &trial);
     for judgement in judgements {
         told.judgement(judgement);
@@ -204,6 +232,21 @@ struct Judgement {
     findings: Vec<Finding>,
     /// Findings that come with a doubt, and what is missing.
     doubts: Vec<(Finding, String)>,
+}
+
+impl Judgement {
+    /// Leaves open what was seen in a place that another filesystem covers; `true` if it makes a difference.
+    fn is_hidden_by(&mut self, hidden: &Hidden) -> bool {
+        let covered = |path: Option<&Path>| path.is_some_and(|path| hidden.covers(path));
+        let before = self.findings.len();
+        self.findings.retain(|finding| !covered(finding.path.as_deref()));
+        let found_there = self.found.as_ref().is_some_and(|found| hidden.covers(&found.file));
+        let matters = found_there || before > self.findings.len();
+        if matters && self.findings.is_empty() {
+            self.verdict = Verdict::Unknown;
+        }
+        matters
+    }
 }
 
 impl Trial<'_> {
@@ -371,7 +414,8 @@ impl Trial<'_> {
             return places.clone();
         }
         let others = self.index.values().flatten().filter(|place| place.key.key.algorithm == key.algorithm);
-        let mut places: Vec<Place<'_>> = others.filter(|place| place.key.key.same_key(key)).copied().collect();
+        let mut places: Vec<Place<'_>> =
+            others.filter(|place| place.key.key.same_key(key)).copied().collect();
         places.sort_by_key(|place| (place.file, place.line));
         places
     }
@@ -429,7 +473,8 @@ impl Trial<'_> {
             match host_list(from, case.question.address, host, case.effective.use_dns.value) {
                 Tri::Yes => {}
                 Tri::No => {
-                    let client = case.question.address.map_or_else(String::new, |address| address.to_string());
+                    let client =
+                        case.question.address.map_or_else(String::new, |address| address.to_string());
                     let says = format!(
                         "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
                         case.name()
@@ -496,11 +541,17 @@ enum LineAnswer {
 struct Told<'c, 'a> {
     case: &'c mut Case<'a>,
     accepted: bool,
+    hidden: Option<Hidden>,
 }
 
 impl Told<'_, '_> {
     fn push(&mut self, mut finding: Finding) {
-        if self.accepted {
+        let hidden = self
+            .hidden
+            .as_ref()
+            .zip(finding.path.as_deref())
+            .is_some_and(|(hidden, path)| hidden.covers(path));
+        if self.accepted || hidden {
             finding.severity = Severity::Advises;
         }
         let same = |told: &Finding| {
@@ -564,7 +615,11 @@ impl Told<'_, '_> {
 
     /// Without a key to ask for: files in which sshd finds none.
     fn empty_files(&mut self, files: &[Opened], lines: &[Vec<(u32, Line)>]) {
-        let any_key = lines.iter().flatten().any(|(_, line)| matches!(line, Line::Key(_)));
+        let is_key = |line: &Line| match line {
+            Line::Key(key) => !key.options.as_ref().is_ok_and(|options| options.cert_authority),
+            Line::Ignored | Line::Junk { .. } => false,
+        };
+        let any_key = lines.iter().flatten().any(|(_, line)| is_key(line));
         let mut told = 0;
         for (file, lines) in files.iter().zip(lines) {
             for (line, read) in lines {

@@ -5,8 +5,8 @@ use super::account::at_setting;
 use super::hostkey::string;
 use super::start::errno_words;
 use crate::finding::{CheckId, Finding};
-use crate::keys::PublicKey;
 use crate::keys::authorized_keys::{Line, parse};
+use crate::keys::{PublicKey, base64};
 use crate::view::{LookError, TEXT_LIMIT, read_following};
 use bstr::ByteSlice;
 use std::collections::HashMap;
@@ -121,18 +121,9 @@ impl Revoked {
 
 /// Does "SHA256:..." of the key spell this hash?
 fn is_fingerprint(key: &PublicKey, hash: &[u8]) -> bool {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::from("SHA256:");
-    for chunk in hash.chunks(3) {
-        let mut bytes = [0; 4];
-        bytes[1..=chunk.len()].copy_from_slice(chunk);
-        let group = u32::from_be_bytes(bytes);
-        for at in 0..=chunk.len() {
-            let index = group >> (18 - 6 * at) & 0x3f;
-            text.push(char::from(ALPHABET[index as usize]));
-        }
-    }
-    text == key.fingerprint()
+    let fingerprint = key.fingerprint();
+    let text = fingerprint.strip_prefix("SHA256:").unwrap_or_default();
+    base64::decode(format!("{text}=").as_bytes()).is_some_and(|known| known == hash)
 }
 
 /// sshkey_in_file: keys without options; a line that is none makes every check fail.

@@ -1,0 +1,72 @@
+//! Files with several names, waiting until it is known whether all their names lie in the tree.
+
+use super::batch::PendingEntry;
+use super::place::Place;
+use crate::sys::inode::Statx;
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::Arc;
+
+/// How many such files are remembered at once.
+const MEMORY: usize = 100_000;
+
+/// One file.
+pub(super) struct Linked {
+    pub(super) place: Arc<Place>,
+    pub(super) name: CString,
+    pub(super) entry: PendingEntry,
+    pub(super) seen: u32,
+    nlink: u32,
+}
+
+impl Linked {
+    pub(super) fn is_inside(&self) -> bool {
+        self.seen >= self.nlink
+    }
+}
+
+/// Those of one share of all inode numbers.
+pub(super) struct Links {
+    files: HashMap<u64, Linked>,
+    shares: u64,
+    /// How many names did not fit.
+    overflow: u64,
+}
+
+impl Links {
+    pub(super) fn new(shares: u64) -> Self {
+        Self { files: HashMap::new(), shares, overflow: 0 }
+    }
+
+    /// A name of such a file. All are on one device.
+    pub(super) fn see(&mut self, stat: &Statx, place: &Arc<Place>, name: &CString, share: u64) {
+        if stat.ino % self.shares != share {
+            return;
+        }
+        if let Some(linked) = self.files.get_mut(&stat.ino) {
+            linked.seen += 1;
+        } else if self.shares == 1 && (self.overflow > 0 || self.files.len() >= MEMORY) {
+            // From here on only counting: another walk takes them share by share.
+            self.overflow += 1;
+        } else {
+            let entry = PendingEntry::new(CString::default(), stat);
+            let (place, name) = (Arc::clone(place), name.clone());
+            self.files.insert(stat.ino, Linked { place, name, entry, seen: 1, nlink: stat.nlink });
+        }
+    }
+
+    /// In how many shares they fit into memory.
+    pub(super) fn shares_needed(&self) -> u64 {
+        match self.overflow {
+            0 => 1,
+            // Inode numbers are not spread evenly; half full on average leaves room.
+            overflow => 2 + (overflow + self.files.len() as u64) / (MEMORY as u64 / 2),
+        }
+    }
+
+    pub(super) fn into_files(self) -> impl Iterator<Item = Linked> {
+        let mut files: Vec<Linked> = self.files.into_values().collect();
+        files.sort_by_key(|linked| linked.entry.ino());
+        files.into_iter()
+    }
+}

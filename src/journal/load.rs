@@ -1,0 +1,372 @@
+//! Reading journals back: for undo, and for the history.
+
+use super::line::{self, Line};
+use super::record::{Batch, Begin, Ending, Intent, Record, Saved};
+use super::{FILE, SAVED, SCHEMA, lock, read, sha256};
+use crate::error::Refusal;
+use anyhow::{Context, Result, anyhow, bail};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// The longest line that is read; a batch is far shorter.
+const LINE_LIMIT: u64 = 64 << 20;
+
+/// What is known of a run without reading all of it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// It ended by itself.
+    Complete,
+    /// It stopped at an error.
+    Failed,
+    /// It was stopped or killed.
+    Interrupted,
+    /// It is being worked on now.
+    Running,
+    /// It was undone.
+    Undone,
+    /// Its journal can't be read.
+    Damaged,
+}
+
+impl RunState {
+    /// The word for reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Running => "running",
+            Self::Undone => "undone",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// One run in the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSummary {
+    /// Its id.
+    pub run: String,
+    /// What it was about; `None` if that can't be read.
+    pub begin: Option<Begin>,
+    /// How many things it changed, as far as is known.
+    pub changes: u64,
+    /// How it stands.
+    pub state: RunState,
+}
+
+/// Where one step of a run is in its journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct At {
+    offset: u64,
+    length: u64,
+    number: u64,
+    batch_of: Option<u64>,
+}
+
+/// One step, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// One action.
+    Intent(Box<Intent>),
+    /// A part of a tree.
+    Batch(Batch),
+}
+
+/// A run's journal, checked, with its steps to be read one by one.
+#[derive(Debug)]
+pub struct LoadedRun {
+    /// The run's directory.
+    pub dir: PathBuf,
+    /// The first record.
+    pub begin: Begin,
+    /// How it ended; `None` if it was killed.
+    pub ending: Option<Ending>,
+    /// The run that undid it.
+    pub undone_by: Option<String>,
+    /// How many changes are known to have been made.
+    pub changes: u64,
+    /// What is missing or damaged, in words.
+    pub damage: Vec<String>,
+    steps: Vec<At>,
+    finished: Vec<u64>,
+    next: u64,
+    torn: bool,
+}
+
+impl LoadedRun {
+    /// How many steps there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// `true` if nothing was about to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether a step's intent is known to have been carried out, or to have failed with its clean-up done.
+    #[must_use]
+    pub fn is_finished(&self, index: usize) -> bool {
+        self.steps
+            .get(index)
+            .is_some_and(|at| self.finished.binary_search(&at.batch_of.unwrap_or(at.number)).is_ok())
+    }
+
+    /// The number of a step's record, by which other records speak of it.
+    #[must_use]
+    pub fn number(&self, index: usize) -> u64 {
+        self.steps.get(index).map_or(0, |at| at.number)
+    }
+
+    /// Reads a step.
+    ///
+    /// # Errors
+    /// If the journal can't be read any more.
+    pub fn step(&self, index: usize) -> Result<Step> {
+        let at = self.steps.get(index).ok_or_else(|| anyhow!("the journal has no step {index}"))?;
+        let path = self.dir.join(FILE);
+        let mut line = Vec::new();
+        File::open(&path)
+            .and_then(|mut file| {
+                file.seek(SeekFrom::Start(at.offset))?;
+                file.take(at.length).read_to_end(&mut line)
+            })
+            .with_context(|| format!("reading {}", path.display()))?;
+        let record = match line::parse(&line) {
+            Line::Good(_, record) => Some(*record),
+            Line::Damaged => None,
+        };
+        match record {
+            Some(Record::Intent(intent)) => Ok(Step::Intent(intent)),
+            Some(Record::Tree(batch)) => Ok(Step::Batch(batch)),
+            _ => bail!("{} changed while it was read", path.display()),
+        }
+    }
+
+    /// Old content, checked against what was recorded of it.
+    ///
+    /// # Errors
+    /// If it can't be read, or is not what was saved.
+    pub fn saved(&self, saved: &Saved) -> Result<Vec<u8>> {
+        if saved.file.is_empty() || saved.file.contains('/') {
+            bail!("no content was saved");
+        }
+        let path = self.dir.join(SAVED).join(&saved.file);
+        let content = read(&path)?;
+        if content.len() as u64 != saved.size || sha256(&content) != saved.sha256 {
+            bail!("{} is damaged: it is not what was saved", path.display());
+        }
+        Ok(content)
+    }
+
+    /// Adds to the run's own journal that it was undone.
+    ///
+    /// # Errors
+    /// As writing a file.
+    pub fn mark_undone(&mut self, by: &str) -> Result<()> {
+        self.append(&Record::Undone { by: by.to_owned() })?;
+        self.undone_by = Some(by.to_owned());
+        Ok(())
+    }
+
+    /// Adds the end that a killed run could not write.
+    ///
+    /// # Errors
+    /// As writing a file.
+    pub fn mark_interrupted(&mut self) -> Result<()> {
+        self.append(&Record::End { ending: Ending::Interrupted, changes: self.changes })?;
+        self.ending = Some(Ending::Interrupted);
+        Ok(())
+    }
+
+    fn append(&mut self, record: &Record) -> Result<()> {
+        let path = self.dir.join(FILE);
+        let mut line = line::to_line(self.next, record)?;
+        if self.torn {
+            // What is left of a torn line must not swallow this one.
+            line.insert(0, b'\n');
+        }
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| {
+                file.write_all(&line)?;
+                file.sync_all()
+            })
+            .with_context(|| format!("writing {}", path.display()))?;
+        self.torn = false;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// How the run stands, by its journal alone.
+    #[must_use]
+    pub fn state(&self) -> RunState {
+        match (&self.undone_by, self.ending) {
+            (Some(_), _) => RunState::Undone,
+            (None, Some(Ending::Complete)) => RunState::Complete,
+            (None, Some(Ending::Failed)) => RunState::Failed,
+            (None, Some(Ending::Interrupted) | None) => RunState::Interrupted,
+        }
+    }
+}
+
+/// Loads a run by its id.
+///
+/// # Errors
+/// A [`Refusal`] (3) if there is no such run, or its first record is lost or of a form that we do not know.
+pub fn load(state: &Path, run: &str) -> Result<LoadedRun> {
+    let known = run.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let dir = state.join(run);
+    let path = dir.join(FILE);
+    let file = match File::open(&path) {
+        _ if !known || run.is_empty() => Err(no_such_run(run, state)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(no_such_run(run, state)),
+        Err(error) => Err(Refusal::target(format!("opening {}: {error}", path.display()))),
+        Ok(file) => Ok(file),
+    }?;
+    let mut scan = Scan::default();
+    scan.read(file).with_context(|| format!("reading {}", path.display()))?;
+    let Some(begin) = scan.begin else {
+        return Err(
+            Refusal::target(format!("{}: the first record is lost or damaged", path.display())).into()
+        );
+    };
+    if begin.schema != SCHEMA {
+        let other = begin.schema;
+        return Err(Refusal::target(format!(
+            "{}: it has form {other}, this program knows {SCHEMA}",
+            path.display()
+        ))
+        .hint(format!("Use version {} of the program.", begin.version))
+        .into());
+    }
+    scan.finished.sort_unstable();
+    Ok(LoadedRun {
+        dir,
+        begin,
+        ending: scan.ending,
+        undone_by: scan.undone_by,
+        changes: scan.changes,
+        damage: scan.damage,
+        steps: scan.steps,
+        finished: scan.finished,
+        next: scan.next,
+        torn: scan.torn,
+    })
+}
+
+fn no_such_run(run: &str, state: &Path) -> Refusal {
+    Refusal::target(format!("there is no run {run:?} in {}", state.display()))
+        .hint("`volrescue history` lists the runs recorded on this helper.")
+}
+
+#[derive(Default)]
+struct Scan {
+    begin: Option<Begin>,
+    ending: Option<Ending>,
+    undone_by: Option<String>,
+    changes: u64,
+    damage: Vec<String>,
+    steps: Vec<At>,
+    finished: Vec<u64>,
+    next: u64,
+    torn: bool,
+}
+
+impl Scan {
+    fn read(&mut self, file: File) -> Result<()> {
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let mut line = Vec::new();
+        let mut offset = 0;
+        let mut number = 0;
+        let mut damaged_since = None;
+        loop {
+            line.clear();
+            let length = reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)? as u64;
+            if length == 0 {
+                break;
+            }
+            number += 1;
+            self.torn = !line.ends_with(b"\n");
+            let content = line.strip_suffix(b"\n").unwrap_or(&line);
+            match line::parse(content) {
+                // A line that ends the file without a newline was never acknowledged: nothing was done for it.
+                _ if self.torn => {}
+                Line::Damaged => damaged_since = damaged_since.or(Some(number)),
+                Line::Good(seq, _) if seq < self.next => {
+                    self.damage.push(format!("line {number} of the journal is not in its place"));
+                }
+                Line::Good(seq, record) => {
+                    // Where no number is missing, a damaged line was a torn one that others followed.
+                    let missing = seq - self.next;
+                    if missing > 0 {
+                        self.damage.push(format!(
+                            "{missing} records of the journal before line {number} are damaged or missing"
+                        ));
+                    }
+                    damaged_since = None;
+                    self.next = seq + 1;
+                    self.take(
+                        *record,
+                        At { offset, length: content.len() as u64, number: seq, batch_of: None },
+                    );
+                }
+            }
+            offset += length;
+        }
+        if let Some(line) = damaged_since {
+            self.damage.push(format!("the journal is damaged from line {line} to its end"));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, record: Record, at: At) {
+        match record {
+            Record::Begin(begin) => self.begin = Some(*begin),
+            Record::Intent(_) => self.steps.push(at),
+            Record::Tree(batch) => self.steps.push(At { batch_of: Some(batch.of), ..at }),
+            Record::Done { of, changes } | Record::Failed { of, changes, .. } => {
+                self.finished.push(of);
+                self.changes = self.changes.saturating_add(changes);
+            }
+            Record::End { ending, .. } => self.ending = Some(ending),
+            Record::Undone { by } => self.undone_by = Some(by),
+        }
+    }
+}
+
+/// All runs recorded in a state directory, the oldest first.
+///
+/// # Errors
+/// A [`Refusal`] (3) if the directory is there and can't be read.
+pub fn history(state: &Path) -> Result<Vec<RunSummary>> {
+    let entries = match fs::read_dir(state) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Refusal::target(format!("reading {}: {error}", state.display())).into()),
+        Ok(entries) => entries,
+    };
+    let mut runs: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name != lock::LOCKS && state.join(name).join(FILE).is_file())
+        .collect();
+    runs.sort_unstable();
+    Ok(runs.into_iter().map(|run| summary(state, run)).collect())
+}
+
+fn summary(state: &Path, run: String) -> RunSummary {
+    match load(state, &run) {
+        Err(_) => RunSummary { run, begin: None, changes: 0, state: RunState::Damaged },
+        Ok(loaded) => {
+            let holder = lock::held_by(state, &loaded.begin.lock);
+            let running = loaded.ending.is_none() && holder.is_some_and(|holder| holder.contains(&run));
+            let state = if running { RunState::Running } else { loaded.state() };
+            RunSummary { run, changes: loaded.changes, begin: Some(loaded.begin), state }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The JSON document, schema 1. Fields may be added; none is renamed or dropped.
+
+use super::{Report, UndoneStep, UserReport, escape};
+use crate::error::Refusal;
+use crate::finding::{CheckId, Finding, Severity};
+use crate::plan::{Applied, Outcome};
+use crate::volume::ListedDisk;
+use serde_json::{Value, json};
+
+/// The number of the schema.
+pub const SCHEMA: u32 = 1;
+
+/// The document for a report.
+#[must_use]
+pub fn document(report: &Report) -> Value {
+    let target = report.target.as_ref().map(|target| {
+        json!({
+            "given": target.given,
+            "kind": target.kind,
+            "device": target.device.as_ref().map(|device| escape::json(device.as_os_str())),
+            "size": target.size,
+        })
+    });
+    let root = report.root.as_ref().map(|root| {
+        json!({
+            "filesystem": root.filesystem,
+            "uuid": root.uuid,
+            "label": root.label,
+            "partition": root.partition,
+            "subvolume": root.subvolume,
+            "os": { "id": root.os_id, "version": root.os_version, "name": root.os_name },
+            "sshd": root.sshd,
+            "selinux": root.selinux,
+            "journal": root.journal,
+        })
+    });
+    json!({
+        "schema": SCHEMA,
+        "command": report.command,
+        "version": env!("CARGO_PKG_VERSION"),
+        "run": report.run,
+        "accepted_for": report.accepted_for,
+        "target": target,
+        "root": root,
+        "users": report.users.iter().map(|user| self::user(user, report.explain)).collect::<Vec<_>>(),
+        "actions": report.actions.iter().map(action).collect::<Vec<_>>(),
+        "undoes": report.undoes,
+        "undone": report.undone.iter().map(undone).collect::<Vec<_>>(),
+        "kept": report.kept.iter().map(|kept| json!({
+            "owner": kept.owner,
+            "name": report.names.passwd.by_uid(kept.owner).map(|entry| entry.name.to_string()),
+            "entries": kept.entries,
+            "example": escape::json(kept.example.as_os_str()),
+        })).collect::<Vec<_>>(),
+        "notes": report.notes,
+        "dry_run": report.dry_run,
+        "predicted": report.predicted.iter().map(|verdict| verdict.word()).collect::<Vec<_>>(),
+        "unmount": report.unmount.word(),
+        "error": report.error.as_ref().map(error),
+    })
+}
+
+/// The document of a run that ended before there was anything else to say.
+#[must_use]
+pub fn failure(command: &'static str, refusal: &Refusal) -> Value {
+    document(&Report { command, error: Some(refusal.clone()), ..Report::default() })
+}
+
+/// The disks of `list`.
+#[must_use]
+pub fn list(disks: &[ListedDisk]) -> Value {
+    json!({ "schema": SCHEMA, "command": "list", "version": env!("CARGO_PKG_VERSION"), "disks": disks, "error": null })
+}
+
+/// The table of all checks.
+#[must_use]
+pub fn checks() -> Value {
+    let checks: Vec<Value> = CheckId::ALL
+        .iter()
+        .map(|check| json!({ "check": check.name(), "meaning": check.meaning(), "fixed_by": check.fixed_by().word() }))
+        .collect();
+    json!({ "schema": SCHEMA, "command": "checks", "version": env!("CARGO_PKG_VERSION"), "checks": checks })
+}
+
+/// The `error` field.
+#[must_use]
+pub fn error(refusal: &Refusal) -> Value {
+    json!({ "code": refusal.code.number(), "message": refusal.message, "hint": refusal.hint })
+}
+
+fn user(user: &UserReport, explain: bool) -> Value {
+    let last = user.last();
+    let mut value = json!({
+        "name": user.name,
+        "uid": last.user.as_ref().map(|entry| entry.uid),
+        "chosen_by": user.chosen_by,
+        "verdict": last.verdict.word(),
+        "findings": last.findings.iter().map(finding).collect::<Vec<_>>(),
+        "unknown": last.unknown,
+        "keys": last.keys.iter().map(|key| json!({
+            "fingerprint": key.fingerprint,
+            "algorithm": key.algorithm,
+            "verdict": key.verdict.word(),
+            "found": key.found.as_ref().map(|at| json!({ "file": escape::json(at.file.as_os_str()), "line": at.line })),
+        })).collect::<Vec<_>>(),
+        "key_files": last.key_files.iter().map(|file| escape::json(file.path.as_os_str())).collect::<Vec<_>>(),
+    });
+    if user.after.is_some() {
+        value["before"] = json!({
+            "verdict": user.before.verdict.word(),
+            "findings": user.before.findings.iter().map(finding).collect::<Vec<_>>(),
+        });
+    }
+    if explain {
+        let steps = last.trace.iter();
+        value["trace"] = steps
+            .map(|step| json!({ "step": step.step, "detail": step.detail, "passed": step.passed }))
+            .collect();
+    }
+    value
+}
+
+fn finding(finding: &Finding) -> Value {
+    json!({
+        "check": finding.check.name(),
+        "severity": match finding.severity {
+            Severity::Blocks => "blocks",
+            Severity::Advises => "advises",
+        },
+        "path": finding.path.as_ref().map(|path| escape::json(path.as_os_str())),
+        "line": finding.line,
+        "is": finding.is,
+        "wants": finding.wants,
+        "sshd_says": finding.sshd_says,
+        "fixed_by": finding.fixed_by.word(),
+    })
+}
+
+fn outcome(outcome: &Outcome) -> (&'static str, Option<&String>) {
+    match outcome {
+        Outcome::Planned => ("planned", None),
+        Outcome::Changed => ("changed", None),
+        Outcome::Unchanged => ("unchanged", None),
+        Outcome::Skipped(why) => ("skipped", Some(why)),
+        Outcome::Failed(why) => ("failed", Some(why)),
+    }
+}
+
+fn undone(step: &UndoneStep) -> Value {
+    let (word, reason) = outcome(&step.outcome);
+    json!({
+        "action": step.what,
+        "path": escape::json(step.path.as_os_str()),
+        "to": step.back_to,
+        "outcome": word,
+        "reason": reason,
+        "entries": step.entries,
+    })
+}
+
+fn action(applied: &Applied) -> Value {
+    let (from, to) = applied.action.change.from_to();
+    let (outcome, reason) = outcome(&applied.outcome);
+    json!({
+        "action": applied.action.change.word(),
+        "path": escape::json(applied.action.path.as_os_str()),
+        "from": from,
+        "to": to,
+        "outcome": outcome,
+        "why": applied.action.why,
+        "reason": reason,
+        "entries": applied.entries,
+    })
+}

@@ -1,0 +1,549 @@
+//! Text for people: the volume in two lines, the path as `namei -l` shows it with a mark on each line, the plan, what
+//! became of it, and the next step. Fits 80 columns.
+
+use super::escape;
+use super::output::Style;
+use super::{Names, Report, Unmount, UserReport};
+use crate::error::Refusal;
+use crate::finding::{CheckId, Finding, FixedBy, Severity, Verdict};
+use crate::plan::{Applied, Change, Outcome};
+use crate::sshd::Evaluation;
+use crate::view::Stat;
+use crate::volume::ListedDisk;
+use std::fmt::Write as _;
+use std::path::Path;
+use unicode_width::UnicodeWidthStr;
+
+const RED: &str = "31;1";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const BOLD: &str = "1";
+
+/// The volume: what was opened, which filesystem is its root, what system it holds.
+#[must_use]
+pub fn volume(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    let Some(target) = &report.target else { return out };
+    let mut line = escape::words(&target.given);
+    if let Some(device) = target.device.as_ref().filter(|device| device.to_string_lossy() != target.given) {
+        let _ = write!(line, " ({})", escape::path(device));
+    }
+    if let Some(size) = target.size {
+        let _ = write!(line, ", {}", bytes(size));
+    }
+    if let Some(root) = &report.root {
+        if let Some(partition) = root.partition {
+            let _ = write!(line, ", partition {partition}");
+        }
+        if !root.filesystem.is_empty() {
+            let _ = write!(line, ", {}", root.filesystem);
+        }
+        if let Some(subvolume) = &root.subvolume {
+            let _ = write!(line, ", subvolume {}", escape::words(subvolume));
+        }
+        if let Some(label) = root.label.as_ref().filter(|label| !label.is_empty()) {
+            let _ = write!(line, ", label {}", escape::words(label));
+        }
+        let name = root.os_name.as_deref().or(root.os_id.as_deref()).unwrap_or("unknown system");
+        let sshd =
+            root.sshd.as_deref().map_or("no sshd found".to_owned(), |version| format!("OpenSSH {version}"));
+        let second = format!(
+            "{}, {sshd}, SELinux {}, journal {}",
+            escape::words(name),
+            root.selinux,
+            if root.journal.is_empty() { "clean" } else { root.journal }
+        );
+        let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &line), 0, 2, style));
+        let _ = writeln!(out, "{}", wrap(&second, 2, 2, style));
+    } else {
+        let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &line), 0, 2, style));
+    }
+    out
+}
+
+/// The diagnosis of one user.
+#[must_use]
+pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    let verdict = match answer.verdict {
+        Verdict::Accept => style.paint(GREEN, "sshd accepts"),
+        Verdict::Refuse => style.paint(RED, "sshd REFUSES"),
+        Verdict::Unknown => style.paint(YELLOW, "UNKNOWN whether sshd accepts"),
+    };
+    let head = format!(
+        "{}: {verdict} ({})",
+        style.paint(BOLD, &escape::words(&user.name)),
+        escape::words(&user.chosen_by)
+    );
+    let _ = writeln!(out, "\n{}", wrap(&head, 0, 2, style));
+    for key in &answer.keys {
+        let found = key
+            .found
+            .as_ref()
+            .map_or("in no file of keys".into(), |at| format!("in {}:{}", escape::path(&at.file), at.line));
+        let (mark, code) = mark_of(key.verdict);
+        let _ = writeln!(
+            out,
+            "{}",
+            wrap(
+                &format!("{}  key {} {}: {found}", style.paint(code, mark), key.algorithm, key.fingerprint),
+                2,
+                6,
+                style
+            )
+        );
+    }
+    for reason in &answer.unknown {
+        let _ = writeln!(
+            out,
+            "{}",
+            wrap(&format!("{}  {}", style.paint(YELLOW, "??"), escape::words(reason)), 2, 6, style)
+        );
+    }
+    let mut shown = vec![false; answer.findings.len()];
+    let widths = owner_widths(answer, &report.names);
+    for (depth, node) in answer.path.iter().enumerate() {
+        let here: Vec<usize> = (0..answer.findings.len())
+            .filter(|at| !shown[*at] && answer.findings[*at].path.as_deref() == Some(node.path.as_path()))
+            .collect();
+        out.push_str(&path_line(node, depth, &here, answer, &report.names, widths, style));
+        for at in here {
+            shown[at] = true;
+            out.push_str(&finding(&answer.findings[at], false, style));
+        }
+    }
+    for (at, other) in answer.findings.iter().enumerate() {
+        if !shown[at] {
+            out.push_str(&finding(other, true, style));
+        }
+    }
+    if !report.accepted_for.is_empty() && answer.verdict != Verdict::Accept {
+        let names = report.accepted_for.iter().map(|name| escape::words(name)).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(out, "{}", wrap(&format!("This key would be accepted for: {names}"), 2, 4, style));
+    }
+    if report.explain {
+        let _ = writeln!(out, "  What sshd does, step by step:");
+        for step in &answer.trace {
+            let mark = if step.passed { style.paint(GREEN, "ok") } else { style.paint(RED, "NO") };
+            let text = format!("{mark}  {}: {}", escape::words(&step.step), escape::words(&step.detail));
+            let _ = writeln!(out, "{}", wrap(&text, 4, 8, style));
+        }
+    }
+    out
+}
+
+fn mark_of(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Accept => ("ok", GREEN),
+        Verdict::Refuse => ("NO", RED),
+        Verdict::Unknown => ("??", YELLOW),
+    }
+}
+
+fn owner_widths(answer: &Evaluation, names: &Names) -> (usize, usize) {
+    let stats = answer.path.iter().filter_map(|node| node.stat);
+    stats.fold((4, 4), |(users, groups), stat| {
+        let user = escape::words(&names.user(stat.uid)).width();
+        let group = escape::words(&names.group(stat.gid)).width();
+        (users.max(user.min(16)), groups.max(group.min(16)))
+    })
+}
+
+fn path_line(
+    node: &crate::sshd::evaluate::PathNode,
+    depth: usize,
+    here: &[usize],
+    answer: &Evaluation,
+    names: &Names,
+    (users, groups): (usize, usize),
+    style: Style,
+) -> String {
+    let worst = here.iter().map(|at| answer.findings[*at].severity).min();
+    let mark = match worst {
+        Some(Severity::Blocks) => style.paint(RED, "NO"),
+        Some(Severity::Advises) => style.paint(YELLOW, " !"),
+        None if node.stat.is_none() => style.paint(RED, "NO"),
+        None => style.paint(GREEN, "ok"),
+    };
+    let name = if node.path == Path::new("/") {
+        "/".into()
+    } else {
+        node.path.file_name().map_or_else(String::new, |name| escape::path(Path::new(name)))
+    };
+    let indent = " ".repeat(depth.min(12) * 2);
+    match &node.stat {
+        None => format!("  {mark}  {:10} {:users$} {:groups$} {indent}{name}\n", "missing", "-", "-"),
+        Some(stat) => {
+            let link =
+                node.link.as_ref().map_or_else(String::new, |target| format!(" -> {}", escape::path(target)));
+            format!(
+                "  {mark}  {} {} {} {indent}{name}{link}\n",
+                letters(stat),
+                pad(&escape::words(&names.user(stat.uid)), users),
+                pad(&escape::words(&names.group(stat.gid)), groups)
+            )
+        }
+    }
+}
+
+fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+}
+
+/// "drwxr-xr-x", as ls -l.
+fn letters(stat: &Stat) -> String {
+    let mut out = String::from(stat.kind.letter());
+    for (shift, special, set, unset) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
+    {
+        let bits = stat.mode >> shift & 7;
+        out.push(if bits & 4 != 0 { 'r' } else { '-' });
+        out.push(if bits & 2 != 0 { 'w' } else { '-' });
+        out.push(match (stat.mode & special != 0, bits & 1 != 0) {
+            (true, true) => set,
+            (true, false) => unset,
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    out
+}
+
+/// A finding below its line of the path, or with its own mark and path.
+fn finding(finding: &Finding, alone: bool, style: Style) -> String {
+    let mut out = String::new();
+    let meaning = finding.check.meaning();
+    if alone {
+        let mark = match finding.severity {
+            Severity::Blocks => style.paint(RED, "NO"),
+            Severity::Advises => style.paint(YELLOW, " !"),
+        };
+        let place = finding.path.as_ref().map_or_else(String::new, |path| {
+            let line = finding.line.map_or_else(String::new, |line| format!(":{line}"));
+            format!("{}{line}: ", escape::path(path))
+        });
+        let _ = writeln!(
+            out,
+            "{}",
+            wrap(&format!("{mark}  {place}{meaning} [{}]", finding.check.name()), 2, 6, style)
+        );
+    } else {
+        let line = finding.line.map_or_else(String::new, |line| format!("line {line}: "));
+        let _ =
+            writeln!(out, "{}", wrap(&format!("{line}{meaning} [{}]", finding.check.name()), 6, 8, style));
+    }
+    let mut facts = Vec::new();
+    if !finding.is.is_empty() {
+        facts.push(format!("is {}", escape::words(&finding.is)));
+    }
+    if !finding.wants.is_empty() {
+        facts.push(format!("wants {}", escape::words(&finding.wants)));
+    }
+    if !facts.is_empty() {
+        let _ = writeln!(out, "{}", wrap(&facts.join("; "), 8, 10, style));
+    }
+    if let Some(says) = &finding.sshd_says {
+        let _ = writeln!(out, "{}", wrap(&format!("sshd logs: {}", escape::words(says)), 8, 10, style));
+    }
+    if let Some(fix) = fix_words(finding.fixed_by, finding.severity) {
+        let _ = writeln!(out, "{}", wrap(&format!("fixed by: {fix}"), 8, 10, style));
+    }
+    out
+}
+
+fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static str> {
+    Some(match class {
+        FixedBy::Permissions => "volrescue repair",
+        FixedBy::Key => "volrescue repair --key FILE",
+        FixedBy::User => "volrescue repair --create-user",
+        FixedBy::HostKeys => "volrescue repair --fix host-keys",
+        FixedBy::SshdConfig => "an edit of sshd_config (--fix sshd-config is not yet available)",
+        FixedBy::Account => "an edit of the account (--fix account is not yet available)",
+        FixedBy::Service => "enabling the ssh unit (--fix service is not yet available)",
+        FixedBy::System => "an edit by hand (--fix system is not yet available)",
+        FixedBy::Nothing if severity == Severity::Blocks => {
+            "nothing that volrescue does: it needs your decision"
+        }
+        FixedBy::Nothing => return None,
+    })
+}
+
+/// The plan, or what became of it.
+#[must_use]
+pub fn actions(applied: &[Applied], style: Style) -> String {
+    let mut out = String::new();
+    let all_planned = applied.iter().all(|one| one.outcome == Outcome::Planned);
+    let head = match (applied.len(), all_planned) {
+        (0, _) => "Nothing to change.".to_owned(),
+        (1, true) => "Plan, 1 change:".to_owned(),
+        (n, true) => format!("Plan, {n} changes:"),
+        (n, false) => {
+            let changed = applied.iter().filter(|one| one.outcome == Outcome::Changed).count();
+            if changed == 0 {
+                "Nothing had to change.".to_owned()
+            } else {
+                format!("{changed} of {n} changes made:")
+            }
+        }
+    };
+    let _ = writeln!(out, "\n{}", style.paint(BOLD, &head));
+    for one in applied {
+        let (mark, code) = mark_of_outcome(&one.outcome);
+        let mark = if code.is_empty() { mark.to_owned() } else { style.paint(code, mark) };
+        let (from, to) = one.action.change.from_to();
+        let what = match &one.action.change {
+            Change::ChownTree { .. } => format!("everything below, {from} -> {to}"),
+            Change::CreateDirectory { .. } | Change::CreateLink { .. } => to,
+            Change::WriteFile { .. } if from == "absent" => to,
+            _ => format!("{from} -> {to}"),
+        };
+        let entries = one.entries.map_or_else(String::new, |entries| format!(", {entries} entries"));
+        let path = escape::path(&one.action.path);
+        let word = one.action.change.word();
+        let _ = writeln!(out, "{}", wrap(&format!("{mark}  {word:16} {path}"), 2, 23, style));
+        let _ = writeln!(out, "{}", wrap(&format!("{}{entries}", escape::words(&what)), 23, 23, style));
+        if let Outcome::Skipped(why) | Outcome::Failed(why) = &one.outcome {
+            let _ = writeln!(out, "{}", wrap(&escape::words(why), 23, 23, style));
+        }
+    }
+    out
+}
+
+/// What an undo put back, or would.
+#[must_use]
+pub fn undone(report: &Report, style: Style) -> String {
+    let Some(run) = &report.undoes else { return String::new() };
+    let mut out = String::new();
+    if report.undone.is_empty() {
+        let _ = writeln!(out, "\nRun {run} changed nothing that could be put back.");
+        return out;
+    }
+    let _ = writeln!(out, "\n{}", style.paint(BOLD, &format!("Undo of run {run}:")));
+    for step in &report.undone {
+        let (mark, code) = mark_of_outcome(&step.outcome);
+        let mark = if code.is_empty() { mark.to_owned() } else { style.paint(code, mark) };
+        let path = escape::path(&step.path);
+        let _ = writeln!(out, "{}", wrap(&format!("{mark}  {:16} {path}", step.what), 2, 23, style));
+        let entries = step.entries.map_or_else(String::new, |entries| format!(", {entries} entries"));
+        let _ = writeln!(
+            out,
+            "{}",
+            wrap(&format!("back to {}{entries}", escape::words(&step.back_to)), 23, 23, style)
+        );
+        if let Outcome::Skipped(why) | Outcome::Failed(why) = &step.outcome {
+            let _ = writeln!(out, "{}", wrap(&escape::words(why), 23, 23, style));
+        }
+    }
+    out
+}
+
+fn mark_of_outcome(outcome: &Outcome) -> (&'static str, &'static str) {
+    match outcome {
+        Outcome::Planned => ("  ", ""),
+        Outcome::Changed => ("ok", GREEN),
+        Outcome::Unchanged => (" =", ""),
+        Outcome::Skipped(_) => (" -", YELLOW),
+        Outcome::Failed(_) => ("NO", RED),
+    }
+}
+
+/// What was kept, notes, how the volume was let go, and the next step.
+#[must_use]
+pub fn ending(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    if !report.kept.is_empty() {
+        let _ = writeln!(out, "\n{}", style.paint(BOLD, "Kept, as they belong to others:"));
+        for kept in &report.kept {
+            let name = report.names.passwd.by_uid(kept.owner).map_or_else(
+                || "an id without a name".to_owned(),
+                |entry| escape::words(&entry.name.to_string()),
+            );
+            let text = format!(
+                "{} of {} ({name}), as {}; to take them: --chown-from {}",
+                kept.entries,
+                kept.owner,
+                escape::path(&kept.example),
+                kept.owner
+            );
+            let _ = writeln!(out, "{}", wrap(&text, 2, 4, style));
+        }
+    }
+    for note in &report.notes {
+        let _ = writeln!(out, "{}", wrap(&format!("note: {}", escape::words(note)), 0, 6, style));
+    }
+    match &report.unmount {
+        Unmount::Failed(why) => {
+            let _ = writeln!(
+                out,
+                "\n{}",
+                wrap(
+                    &style.paint(RED, &format!("The volume could not be let go: {}", escape::words(why))),
+                    0,
+                    2,
+                    style
+                )
+            );
+        }
+        Unmount::Clean if report.command != "diagnose" => {
+            let _ = writeln!(out, "\nThe volume is unmounted and clean.");
+        }
+        Unmount::Clean | Unmount::NotMounted => {}
+    }
+    if let Some(run) =
+        report.run.as_ref().filter(|_| report.actions.iter().any(|one| one.outcome == Outcome::Changed))
+    {
+        let _ = writeln!(out, "To take this run back: volrescue undo {run}");
+    }
+    if let Some(next) = &report.next_step {
+        let _ = writeln!(out, "{}", wrap(&format!("Next: {}", escape::words(next)), 0, 6, style));
+    }
+    out
+}
+
+/// An error in one paragraph: path and cause, then the next step.
+#[must_use]
+pub fn error(refusal: &Refusal, style: Style) -> String {
+    let mut text = format!("{} {}", style.paint(RED, "volrescue:"), escape::words(&refusal.message));
+    if let Some(hint) = &refusal.hint {
+        let _ = write!(text, ". {}", escape::words(hint));
+    }
+    format!("{}\n", wrap(&text, 0, 2, style))
+}
+
+/// The disks of `list`, each with what is on it.
+#[must_use]
+pub fn list(disks: &[ListedDisk], style: Style) -> String {
+    let mut out = String::new();
+    if disks.is_empty() {
+        return "No disks are attached here.\n".into();
+    }
+    for disk in disks {
+        let mut head = format!("{}  {}", escape::path(&disk.device), bytes(disk.size));
+        for extra in [&disk.volume, &disk.model, &disk.name].into_iter().flatten() {
+            let _ = write!(head, "  {}", escape::words(extra));
+        }
+        if disk.read_only {
+            head.push_str("  read-only");
+        }
+        let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &head), 0, 4, style));
+        for part in &disk.parts {
+            let number = part.number.map_or_else(|| "-".into(), |number| number.to_string());
+            let mut line = format!("{number:>3}  {:>10}  {}", bytes(part.size), escape::words(&part.content));
+            for (what, value) in [("label", &part.label), ("uuid", &part.uuid), ("for", &part.purpose)] {
+                if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+                    let _ = write!(line, "  {what} {}", escape::words(value));
+                }
+            }
+            for used in &part.used {
+                let _ = write!(line, "  {}", escape::words(used));
+            }
+            if let Some(fault) = &part.fault {
+                let _ = write!(line, "  {}", style.paint(YELLOW, &escape::words(fault)));
+            }
+            let _ = writeln!(out, "{}", wrap(&line, 2, 19, style));
+        }
+        for note in &disk.notes {
+            let _ = writeln!(out, "{}", wrap(&format!("note: {}", escape::words(note)), 2, 8, style));
+        }
+        let verdict = match (&disk.why_not, disk.rescuable) {
+            (_, true) => {
+                style.paint(GREEN, &format!("could be rescued: volrescue diagnose {}", disk.device.display()))
+            }
+            (Some(why), false) => format!("can't be rescued: {}", escape::words(why)),
+            (None, false) => "holds no filesystem that could be a root".into(),
+        };
+        let _ = writeln!(out, "{}", wrap(&verdict, 2, 4, style));
+    }
+    out
+}
+
+/// The table of all checks.
+#[must_use]
+pub fn checks(style: Style) -> String {
+    let mut out = String::new();
+    for check in CheckId::ALL {
+        let _ = writeln!(out, "{} (fixed by: {})", style.paint(BOLD, check.name()), check.fixed_by().word());
+        let _ = writeln!(out, "{}", wrap(check.meaning(), 4, 4, style));
+    }
+    out
+}
+
+/// "8.0 GiB".
+#[must_use]
+pub fn bytes(size: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if size < 1024 {
+        return format!("{size} bytes");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    let mut value = size as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Breaks at blanks so that lines fit; a word that is longer than the line stays whole, so that it can be copied.
+fn wrap(text: &str, first: usize, rest: usize, style: Style) -> String {
+    let mut out = " ".repeat(first);
+    let mut column = first;
+    let mut fresh = true;
+    for word in text.split(' ') {
+        let width = visible_width(word);
+        if !fresh && column + 1 + width > style.columns {
+            out.push('\n');
+            out.push_str(&" ".repeat(rest));
+            column = rest;
+            fresh = true;
+            if word.is_empty() {
+                continue;
+            }
+        }
+        if !fresh {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+        fresh = false;
+    }
+    out
+}
+
+/// Columns of a word, the escape sequences of [`Style::paint`] left out.
+fn visible_width(word: &str) -> usize {
+    let mut width = 0;
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        width += before.width();
+        rest = after.split_once('m').map_or("", |(_, after)| after);
+    }
+    width + rest.width()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Style = Style { colour: false, columns: 40 };
+
+    #[test]
+    fn lines_break_at_blanks_and_keep_their_indent() {
+        let text = wrap("one two three four five six seven eight nine ten eleven", 2, 4, PLAIN);
+        assert!(text.lines().all(|line| line.len() <= 40), "{text}");
+        assert!(text.lines().nth(1).unwrap().starts_with("    "));
+    }
+
+    #[test]
+    fn colours_have_no_width() {
+        let style = Style { colour: true, columns: 80 };
+        assert_eq!(visible_width(&style.paint(RED, "NO")), 2);
+    }
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        assert_eq!(bytes(512), "512 bytes");
+        assert_eq!(bytes(8 << 30), "8.0 GiB");
+    }
+}

@@ -1,0 +1,83 @@
+//! `diagnose`: look, judge, let go. Nothing is written.
+
+use super::keys;
+use super::session::{self, Mode, Session};
+use super::signals::Stop;
+use super::targets::{self, Job};
+use crate::cli::DiagnoseArgs;
+use crate::error::{ExitCode, Refusal};
+use crate::report::Report;
+use crate::sshd::evaluate::Question;
+use anyhow::Result;
+use std::ffi::OsString;
+
+/// Runs the command.
+pub(super) fn diagnose(args: &DiagnoseArgs) -> ExitCode {
+    if args.target.targets.len() > 1 {
+        let jobs = args.target.targets.iter().map(|target| job(args, target)).collect();
+        return match targets::keys_on_stdin(&args.login.keys) {
+            Ok(keys) => targets::run_all("diagnose", jobs, args.target.jobs, args.output.json, &keys),
+            Err(refusal) => super::refuse("diagnose", args.output.json, &refusal),
+        };
+    }
+    let mut report = Report { command: "diagnose", explain: args.explain, ..Report::default() };
+    if let Err(error) = examine(args, &mut report) {
+        report.error = Some(session::refusal_of(&error));
+    }
+    session::finish(&report, args.output.json, true)
+}
+
+fn examine(args: &DiagnoseArgs, report: &mut Report) -> Result<()> {
+    let stop = Stop::listen()?;
+    let (address, host) = client(args.from.as_deref())?;
+    let keys = keys::read_all(&args.login.keys)?;
+    let mode = if args.replay { Mode::Replay } else { Mode::Look };
+    let session = Session::open(&args.target, mode, &[], &stop, report)?;
+    let looked = (|| {
+        let seen = session.look(report);
+        let users = session.users(&seen, &args.login.users)?;
+        for (name, chosen_by) in users {
+            stop.check()?;
+            let question = Question {
+                user: name.clone(),
+                keys: &keys,
+                now: session::now(),
+                address,
+                host: host.clone(),
+            };
+            let before = session.ask(&seen, &question);
+            report.users.push(session::user_report(name.to_string(), chosen_by, before));
+        }
+        report.accepted_for = session.accepted_for(&seen, &keys, report);
+        Ok(())
+    })();
+    session.close(report, looked)
+}
+
+fn client(from: Option<&str>) -> Result<(Option<std::net::IpAddr>, Option<bstr::BString>), Refusal> {
+    let Some(from) = from else { return Ok((None, None)) };
+    let (address, host) = from.split_once(',').map_or((from, None), |(address, host)| (address, Some(host)));
+    match address.parse() {
+        Ok(address) => Ok((Some(address), host.map(bstr::BString::from))),
+        Err(_) => Err(Refusal::usage(format!("--from {from}: {address} is no IP address"))
+            .hint("Give --from ADDRESS or --from ADDRESS,HOSTNAME.")),
+    }
+}
+
+fn job(args: &DiagnoseArgs, target: &str) -> Job {
+    let mut line: Vec<OsString> = vec!["diagnose".into()];
+    targets::push_target(&mut line, &args.target);
+    targets::push_login(&mut line, &args.login, args.output);
+    if args.replay {
+        line.push("--replay".into());
+    }
+    if args.explain {
+        line.push("--explain".into());
+    }
+    if let Some(from) = &args.from {
+        line.push(format!("--from={from}").into());
+    }
+    line.push("--".into());
+    line.push(target.into());
+    Job { target: target.to_owned(), args: line }
+}

@@ -1,0 +1,40 @@
+//! `history`: the runs recorded on this helper.
+
+use super::session;
+use crate::cli::HistoryArgs;
+use crate::error::{ExitCode, Refusal};
+use crate::journal;
+use crate::report::history;
+use crate::report::output::Style;
+
+/// Runs the command.
+pub(super) fn history(args: &HistoryArgs) -> ExitCode {
+    let state = session::state_dir(&args.state);
+    let printed = match &args.run {
+        None => journal::history(&state).map(|runs| {
+            if args.output.json {
+                super::pretty(&history::json(&runs))
+            } else {
+                history::text(&runs, Style::of_stdout())
+            }
+        }),
+        Some(run) => journal::load(&state, run).and_then(|run| {
+            if args.output.json {
+                Ok(super::pretty(&history::run_json(&run)?))
+            } else {
+                history::run_text(&run)
+            }
+        }),
+    };
+    match printed {
+        Ok(text) => {
+            super::print(&text);
+            ExitCode::Accepted
+        }
+        Err(error) => {
+            let refusal = error.downcast_ref::<Refusal>().cloned();
+            let refusal = refusal.unwrap_or_else(|| Refusal::target(format!("{error:#}")));
+            super::refuse("history", args.output.json, &refusal)
+        }
+    }
+}

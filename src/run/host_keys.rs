@@ -1,0 +1,125 @@
+//! `--fix host-keys`: new host keys by the helper's ssh-keygen, made in memory that belongs to nobody else.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "ssh-keygen runs here, in a tmpfs of this run's own namespace"
+)]
+
+use crate::error::Refusal;
+use crate::finding::CheckId;
+use crate::os::OsFacts;
+use crate::plan::label::{self, Role};
+use crate::plan::{Action, Before, Change};
+use crate::report::UserReport;
+use crate::sshd::evaluate::System;
+use crate::view::{LookError, View, follow};
+use crate::volume::PrivateTmpfs;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Makes the host keys that are missing or unusable, as actions; nothing is made for a dry run.
+///
+/// # Errors
+/// When ssh-keygen is missing or fails.
+pub(super) fn make(
+    view: &dyn View,
+    os: &OsFacts,
+    system: &System,
+    user: Option<&UserReport>,
+    dry_run: bool,
+) -> Result<Vec<Action>> {
+    let Some(user) = user else { return Ok(Vec::new()) };
+    let mut files: Vec<String> =
+        user.before.effective.host_keys.iter().map(|key| key.value.to_string()).collect();
+    let findings = user.before.findings.iter();
+    let unusable: Vec<&Path> = findings
+        .filter(|finding| finding.check == CheckId::HostKeysUnusable)
+        .filter_map(|finding| finding.path.as_deref())
+        .collect();
+    if files.is_empty() {
+        files = ["rsa", "ecdsa", "ed25519"].map(|kind| format!("/etc/ssh/ssh_host_{kind}_key")).to_vec();
+    }
+    let mode = os.host_key_mode(&system.group);
+    let mut actions = Vec::new();
+    for file in &files {
+        let path = PathBuf::from(file);
+        let Some(kind) = kind(&path) else { continue };
+        let Some(place) = place(view, &path) else { continue };
+        let before = match existing(view, &place) {
+            Some(Before::Regular { .. }) if !unusable.contains(&place.as_path()) => continue,
+            Some(before) => before,
+            None => continue,
+        };
+        let (private, public) = if dry_run { (Vec::new(), Vec::new()) } else { generate(kind)? };
+        let mut public_name = place.clone().into_os_string();
+        public_name.push(".pub");
+        let public_path = PathBuf::from(public_name);
+        let public_before = existing(view, &public_path);
+        let why = "no usable host key of this kind";
+        let write = |path: &Path, before: Before, content: Vec<u8>, mode: u32, gid: u32| Action {
+            path: path.to_path_buf(),
+            change: Change::WriteFile {
+                before,
+                content,
+                mode,
+                uid: 0,
+                gid,
+                xattrs: label::for_new(view, path, Role::System),
+            },
+            why: why.into(),
+        };
+        actions.push(write(&place, before, private, mode.mode, mode.gid));
+        if let Some(before) = public_before {
+            actions.push(write(&public_path, before, public, 0o644, 0));
+        }
+    }
+    Ok(actions)
+}
+
+/// The kind of key that a HostKey file name tells.
+fn kind(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_string_lossy();
+    ["ed25519", "ecdsa", "rsa"].into_iter().find(|kind| name.contains(kind))
+}
+
+fn place(view: &dyn View, path: &Path) -> Option<PathBuf> {
+    let directory = follow(view, path.parent()?).ok().filter(|found| found.stat.is_dir())?;
+    Some(directory.path.join(path.file_name()?))
+}
+
+/// What is there, if it may be replaced at all.
+fn existing(view: &dyn View, path: &Path) -> Option<Before> {
+    match view.lstat(path) {
+        Err(LookError::NotFound) => Some(Before::Absent),
+        Ok(stat) if stat.is_file() && stat.nlink == 1 => {
+            Some(Before::Regular { ino: stat.ino, size: stat.size, mtime: stat.mtime })
+        }
+        _ => None,
+    }
+}
+
+fn generate(kind: &str) -> Result<(Vec<u8>, Vec<u8>)> {
+    let scratch = PrivateTmpfs::mount().context("making a place in memory for new host keys")?;
+    let file = scratch.path().join("key");
+    let output = Command::new("ssh-keygen")
+        .args(["-q", "-N", "", "-C", "", "-t", kind, "-f"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output();
+    let output = output.map_err(|error| {
+        Refusal::failed(format!("ssh-keygen can't be run: {error}"))
+            .hint("Install the package openssh-client on this helper.")
+    })?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Refusal::failed(format!("ssh-keygen failed for a key of type {kind}: {words}")).into());
+    }
+    let private = std::fs::read(&file).context("reading the new host key")?;
+    let public =
+        std::fs::read(file.with_extension("pub")).context("reading the new host key's public half")?;
+    scratch.unmount()?;
+    Ok((private, public))
+}

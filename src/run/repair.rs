@@ -1,0 +1,313 @@
+//! `repair`: plan, show, ask, apply, verify, let go.
+
+use super::session::{self, Mode, Seen, Session};
+use super::signals::Stop;
+use super::targets::{self, Job};
+use super::{ask, host_keys, keys};
+use crate::apply::{self, Watch};
+use crate::cli::{Chown, Fix, RepairArgs};
+use crate::error::{ExitCode, Refusal};
+use crate::finding::CheckId;
+use crate::journal::record::Ending;
+use crate::journal::{Journal, VolumeLock};
+use crate::plan::{self, Applied, Outcome, Plan, TreePolicy, Wish};
+use crate::report::output::{self, Style};
+use crate::report::progress::Progress;
+use crate::report::{KeptSummary, Report, text};
+use crate::sshd::evaluate::Question;
+use anyhow::Result;
+use bstr::BString;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Runs the command.
+pub(super) fn repair(args: &RepairArgs) -> ExitCode {
+    let json = args.output.json;
+    let many = args.target.targets.len() > 1;
+    let key_on_stdin = args.login.keys.iter().any(|key| key.as_os_str() == "-");
+    if let Err(refusal) = ask::must_be_possible(args.yes, args.dry_run, key_on_stdin || many) {
+        return super::refuse("repair", json, &refusal);
+    }
+    if many {
+        if args.generate_key.is_some() {
+            let refusal = Refusal::usage("--generate-key makes one file and can't serve several targets")
+                .hint("Make a pair with ssh-keygen and give --key with its public half.");
+            return super::refuse("repair", json, &refusal);
+        }
+        let jobs = args.target.targets.iter().map(|target| job(args, target)).collect();
+        return match targets::keys_on_stdin(&args.login.keys) {
+            Ok(keys) => targets::run_all("repair", jobs, args.target.jobs, json, &keys),
+            Err(refusal) => super::refuse("repair", json, &refusal),
+        };
+    }
+    let mut report = Report { command: "repair", dry_run: args.dry_run, ..Report::default() };
+    let mut shown = false;
+    if let Err(error) = work(args, &mut report, &mut shown) {
+        report.error = Some(session::refusal_of(&error));
+    }
+    session::finish(&report, json, !shown)
+}
+
+fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> {
+    let stop = Stop::listen()?;
+    let mut keys = keys::read_all(&args.login.keys)?;
+    let mut pair = None;
+    if let Some(file) = &args.generate_key {
+        let made = keys::make_pair(file, args.login.users.first().map_or("volrescue", String::as_str))?;
+        keys.push(made.public.clone());
+        pair = Some(made);
+    }
+    let state = session::state_dir(&args.state);
+    let mut needed = vec![state.clone()];
+    needed.extend(args.generate_key.clone());
+    let mode = if args.dry_run { Mode::Look } else { Mode::Change };
+    let session = Session::open(&args.target, mode, &needed, &stop, report)?;
+    let mut change = || -> Result<()> {
+        let mut lock = if args.dry_run { None } else { Some(session.lock(&state)?) };
+        if lock.is_some() {
+            super::undo::settle_earlier(&session, &state, report)?;
+        }
+        let seen = session.look(report);
+        let users = session.users(&seen, &args.login.users)?;
+        for (name, chosen_by) in &users {
+            let before = session.ask(&seen, &question(name, &keys));
+            report.users.push(session::user_report(name.to_string(), chosen_by.clone(), before));
+        }
+        if !args.create_user
+            && let Some((name, _)) = users.iter().find(|(name, _)| seen.system.passwd.by_name(name).is_none())
+        {
+            return Err(Refusal::new(
+                ExitCode::Refused,
+                format!("{name}: no such user in the passwd of the volume"),
+            )
+            .hint("Give --create-user to put the entry back, or --user with the name of another account.")
+            .into());
+        }
+        let names: Vec<BString> = users.iter().map(|(name, _)| name.clone()).collect();
+        let wish = wish(args, keys.clone(), &seen, report)?;
+        let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
+        report.notes.extend(plan.notes.iter().cloned());
+        stop.check()?;
+        if args.dry_run {
+            return show_dry_run(&session, plan, &stop, report);
+        }
+        if let Some(lock) = &mut lock
+            && !plan.actions.is_empty()
+        {
+            if !args.yes {
+                show_plan(&plan, report, args.output.json);
+                *shown = true;
+                if !ask::ask("Make these changes?", &stop)? {
+                    report.actions = planned(plan);
+                    return Err(Refusal::new(ExitCode::Refused, "not confirmed; nothing was changed").into());
+                }
+            }
+            if let Some(pair) = &pair {
+                pair.write()?;
+            }
+            apply(&session, plan, &state, lock, &stop, report)?;
+        }
+        verify(&session, &names, &keys, report);
+        Ok(())
+    };
+    let changed = change();
+    session.close(report, changed)
+}
+
+fn question<'a>(name: &BString, keys: &'a [crate::keys::PublicKey]) -> Question<'a> {
+    Question { user: name.clone(), keys, now: session::now(), address: None, host: None }
+}
+
+fn wish(
+    args: &RepairArgs,
+    keys: Vec<crate::keys::PublicKey>,
+    seen: &Seen<'_>,
+    report: &mut Report,
+) -> Result<Wish> {
+    let tree = match args.chown {
+        Some(Chown::All) => TreePolicy::All,
+        Some(Chown::Login) => TreePolicy::Login,
+        Some(Chown::Tree) => TreePolicy::Tree { also: args.chown_from.clone() },
+        None if args.minimal && args.chown_from.is_empty() => TreePolicy::Login,
+        None => TreePolicy::Tree { also: args.chown_from.clone() },
+    };
+    let wants_host_keys = args.fix.iter().any(|fix| matches!(fix, Fix::HostKeys | Fix::All));
+    let lacks_host_keys = report.users.iter().any(|user| {
+        let mut checks = user.before.findings.iter().map(|finding| finding.check);
+        checks.any(|check| matches!(check, CheckId::HostKeysMissing | CheckId::HostKeysUnusable))
+    });
+    let host_keys = if wants_host_keys && lacks_host_keys {
+        host_keys::make(&seen.inventory, &seen.os, &seen.system, report.users.first(), args.dry_run)?
+    } else {
+        Vec::new()
+    };
+    Ok(Wish {
+        keys,
+        create_user: args.create_user,
+        sudo: args.sudo,
+        minimal: args.minimal,
+        tree,
+        host_keys,
+        now: session::now(),
+    })
+}
+
+fn planned(plan: Plan) -> Vec<Applied> {
+    let actions = plan.actions.into_iter();
+    actions.map(|action| Applied { action, outcome: Outcome::Planned, entries: None }).collect()
+}
+
+fn show_plan(plan: &Plan, report: &Report, json: bool) {
+    let style = Style::of_stdout();
+    let actions: Vec<Applied> =
+        planned(Plan { actions: plan.actions.clone(), notes: Vec::new(), predicted: Vec::new() });
+    let mut text = text::volume(report, style);
+    for user in &report.users {
+        text.push_str(&text::diagnosis(user, &user.before, report, style));
+    }
+    text.push_str(&text::actions(&actions, style));
+    for note in &plan.notes {
+        text.push_str(&format!("note: {}\n", crate::report::escape::words(note)));
+    }
+    if json {
+        output::stderr(&text);
+    } else {
+        super::print(&text);
+    }
+}
+
+/// What a tree would change is counted, and what it would keep.
+fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report) -> Result<()> {
+    report.predicted = plan.predicted.iter().map(|answer| answer.verdict).collect();
+    let mut actions = planned(plan);
+    let mut watch = Watcher { stop, progress: Progress::new(true, "counting") };
+    for one in &mut actions {
+        if let Some(survey) = session.survey(&one.action, &mut watch)? {
+            one.entries = Some(survey.changed);
+            tell_tree(&survey, report);
+        }
+    }
+    watch.progress.finish();
+    stop.check()?;
+    actions.retain(|one| one.entries != Some(0));
+    report.actions = actions;
+    Ok(())
+}
+
+fn tell_tree(result: &apply::TreeResult, report: &mut Report) {
+    for one in &result.kept {
+        report.kept.push(KeptSummary {
+            owner: one.owner,
+            entries: one.entries,
+            example: one.example.clone(),
+        });
+    }
+    if let Some(example) = &result.hardlink_example {
+        report.notes.push(format!(
+            "{} files in the home have further names outside it and are left alone, as {}",
+            result.hardlinks_outside,
+            example.display()
+        ));
+    }
+    if result.other_filesystems > 0 {
+        report.notes.push(format!(
+            "{} directories in the home are on other filesystems and are left alone",
+            result.other_filesystems
+        ));
+    }
+}
+
+struct Watcher<'a> {
+    stop: &'a Stop,
+    progress: Progress,
+}
+
+impl Watch for Watcher<'_> {
+    fn tick(&mut self, entries: u64, _: &Path) {
+        self.progress.add(entries);
+    }
+
+    fn stop(&mut self) -> bool {
+        self.stop.asked()
+    }
+}
+
+fn apply(
+    session: &Session,
+    plan: Plan,
+    state: &Path,
+    lock: &mut VolumeLock,
+    stop: &Stop,
+    report: &mut Report,
+) -> Result<()> {
+    let mut journal = Journal::create(state, &session.run_info(report), lock)?;
+    report.run = journal.run_id().map(str::to_owned);
+    let mut watch = Watcher { stop, progress: Progress::new(true, "changing owners") };
+    let done = apply::apply(session.root(), &plan.actions, &mut journal, &mut watch);
+    watch.progress.finish();
+    let changed = done.changed();
+    for (_, result) in &done.trees {
+        tell_tree(result, report);
+    }
+    report.actions = done.applied;
+    let ending = match (&done.error, done.stopped) {
+        (Some(_), _) => Ending::Failed,
+        (None, true) => Ending::Interrupted,
+        (None, false) => Ending::Complete,
+    };
+    let ended = journal.end(ending);
+    let run = report.run.clone().unwrap_or_default();
+    let how_to_go_on = format!("Run the same command again to go on, or take it back: volrescue undo {run}");
+    if let Some(error) = done.error {
+        return Err(Refusal::failed(format!("{error:#}")).hint(how_to_go_on).into());
+    }
+    if done.stopped && changed {
+        return Err(Refusal::failed("stopped by a signal before the end of the plan")
+            .hint(how_to_go_on)
+            .into());
+    }
+    if done.stopped {
+        return Err(super::signals::interrupted().into());
+    }
+    ended.map_err(|error| Refusal::failed(format!("the journal can't be ended: {error:#}")).into())
+}
+
+fn verify(session: &Session, names: &[BString], keys: &[crate::keys::PublicKey], report: &mut Report) {
+    let again = session.look_again(report);
+    for (name, user) in names.iter().zip(&mut report.users) {
+        let question = question(name, keys);
+        user.after = Some(session.ask(&again, &question));
+    }
+}
+
+fn job(args: &RepairArgs, target: &str) -> Job {
+    let mut line: Vec<OsString> = vec!["repair".into()];
+    targets::push_target(&mut line, &args.target);
+    targets::push_login(&mut line, &args.login, args.output);
+    let flags = [
+        (args.create_user, "--create-user"),
+        (args.sudo, "--sudo"),
+        (args.dry_run, "--dry-run"),
+        (args.minimal, "--minimal"),
+        (args.yes, "--yes"),
+    ];
+    line.extend(flags.iter().filter(|(given, _)| *given).map(|(_, flag)| OsString::from(flag)));
+    if let Some(chown) = args.chown {
+        let word = match chown {
+            Chown::Tree => "--chown=tree",
+            Chown::All => "--chown=all",
+            Chown::Login => "--chown=login",
+        };
+        line.push(word.into());
+    }
+    line.extend(args.chown_from.iter().map(|id| OsString::from(format!("--chown-from={id}"))));
+    for fix in &args.fix {
+        line.push(if *fix == Fix::All { "--fix=all" } else { "--fix=host-keys" }.into());
+    }
+    if let Some(state) = &args.state.state_dir {
+        targets::push_path(&mut line, "--state-dir=", state);
+    }
+    line.push("--".into());
+    line.push(target.into());
+    Job { target: target.to_owned(), args: line }
+}

@@ -1,0 +1,375 @@
+//! What `diagnose`, `repair` and `undo` have in common: open, mount, look, ask, let go.
+
+use super::signals::Stop;
+use crate::accounts::PasswdEntry;
+use crate::apply::{self, TreeResult, Watch};
+use crate::cli::{StateArgs, TargetArgs};
+use crate::error::{ExitCode, Refusal};
+use crate::finding::Verdict;
+use crate::inventory::Inventory;
+use crate::journal::record::Begin;
+use crate::journal::{LoadedRun, RunInfo, VolumeLock};
+use crate::keys::PublicKey;
+use crate::os::{self, OsFacts};
+use crate::plan::{Action, Change};
+use crate::report::output::{self, Style};
+use crate::report::progress::CopyProgress;
+use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
+use crate::root::Root;
+use crate::sshd::evaluate::{self, Evaluation, Question, System};
+use crate::view::{TEXT_LIMIT, View, read_following};
+use crate::volume::{
+    Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume,
+};
+use anyhow::Result;
+use bstr::{BString, ByteSlice};
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// What is going to be done with the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Nothing is written.
+    Look,
+    /// The kernel may replay the journal on the volume; nothing else is written.
+    Replay,
+    /// The volume is changed.
+    Change,
+}
+
+/// A volume that is open and mounted.
+#[derive(Debug)]
+pub(super) struct Session {
+    // Before `mounted`: while this is open, the filesystem is busy.
+    root: Root,
+    mounted: MountedRoot,
+    device: String,
+}
+
+/// What every question needs.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    /// The volume as it was when it was looked at.
+    pub inventory: Inventory<'a>,
+    /// sshd and the accounts.
+    pub system: System,
+    /// The distribution.
+    pub os: OsFacts,
+}
+
+impl Session {
+    /// Opens the target and mounts its root. `needed` are paths of the helper that stay in use.
+    pub(super) fn open(
+        args: &TargetArgs,
+        mode: Mode,
+        needed: &[PathBuf],
+        stop: &Stop,
+        report: &mut Report,
+    ) -> Result<Self> {
+        let given = args.targets.first().map_or("", String::as_str);
+        let live = if args.live { Live::Allowed } else { Live::Refused };
+        let target = Target::find(OsStr::new(given), live)?;
+        let choice = Choice { partition: args.partition, root: args.root.clone() };
+        let mode = match mode {
+            Mode::Look => MountMode::ReadOnly,
+            Mode::Replay => MountMode::Replay,
+            Mode::Change => MountMode::ReadWrite,
+        };
+        let volume = Volume::open(&target, mode.access())?;
+        let info = volume.info();
+        let device = info.device.clone();
+        report.target = Some(TargetSummary {
+            given: info.given,
+            kind: match info.kind {
+                TargetKind::Image => "image",
+                TargetKind::Block => "block",
+                TargetKind::Directory => "directory",
+                TargetKind::Live => "live",
+            },
+            device: Some(PathBuf::from(info.device)),
+            size: info.size,
+        });
+        stop.check()?;
+        let progress = CopyProgress::new();
+        let mounted = volume.mount_root(&choice, mode, needed, &mut |copied| {
+            progress.set(copied.done, copied.total);
+            if stop.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        progress.finish();
+        let root = mounted.root()?;
+        Ok(Self { root, mounted, device })
+    }
+
+    /// The door to the files.
+    pub(super) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Looks at the system and fills in the report's picture of it.
+    pub(super) fn look(&self, report: &mut Report) -> Seen<'_> {
+        let inventory = Inventory::new(self.root());
+        let system = System::read(&inventory);
+        let os = OsFacts::detect(&inventory);
+        let info = &self.mounted.info;
+        let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        report.root = Some(RootSummary {
+            filesystem: info.filesystem.clone(),
+            uuid: info.uuid.clone(),
+            label: info.label.clone(),
+            partition: info.partition,
+            subvolume: info.subvolume.clone(),
+            os_id: known(&os.id),
+            os_version: known(&os.version),
+            os_name: known(&os.name),
+            sshd: system.build.text.clone(),
+            selinux: selinux(&inventory),
+            journal: match info.journal {
+                FsJournal::Clean => "clean",
+                FsJournal::Dirty => "dirty",
+                FsJournal::Replayed => "replayed",
+            },
+        });
+        report.notes.extend(self.mounted.notes.iter().cloned());
+        report.names = Names { passwd: system.passwd.clone(), group: system.group.clone() };
+        Seen { inventory, system, os }
+    }
+
+    /// Looks again, with nothing remembered.
+    pub(super) fn look_again(&self, report: &mut Report) -> Seen<'_> {
+        let inventory = Inventory::new(self.root());
+        let system = System::read(&inventory);
+        let os = OsFacts::detect(&inventory);
+        report.names = Names { passwd: system.passwd.clone(), group: system.group.clone() };
+        Seen { inventory, system, os }
+    }
+
+    /// The users that were asked for, or the image's own, with how they were chosen.
+    pub(super) fn users(&self, seen: &Seen<'_>, given: &[String]) -> Result<Vec<(BString, String)>> {
+        let mut users: Vec<(BString, String)> = Vec::new();
+        for name in given {
+            if !users.iter().any(|(known, _)| known == name.as_str()) {
+                users.push((BString::from(name.as_str()), "given with --user".into()));
+            }
+        }
+        if users.is_empty() {
+            let Some(user) = os::default_user(&seen.inventory, &seen.os) else {
+                return Err(Refusal::usage("the image does not tell its login user")
+                    .hint("Give --user with the name that you log in with.")
+                    .into());
+            };
+            users.push((BString::from(user.name), user.chosen_by));
+        }
+        Ok(users)
+    }
+
+    /// Would sshd accept?
+    pub(super) fn ask(&self, seen: &Seen<'_>, question: &Question<'_>) -> Evaluation {
+        evaluate::evaluate(&seen.inventory, &seen.system, question)
+    }
+
+    /// The other accounts that would accept every one of the keys.
+    pub(super) fn accepted_for(&self, seen: &Seen<'_>, keys: &[PublicKey], report: &Report) -> Vec<String> {
+        /// Images have a handful; a directory of thousands is not searched.
+        const MOST: usize = 64;
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let asked = |entry: &PasswdEntry| report.users.iter().any(|user| entry.name == user.name.as_str());
+        let is_login = |entry: &&PasswdEntry| {
+            let shell = entry.shell.as_bytes();
+            !(shell.ends_with(b"/nologin") || shell.ends_with(b"/false") || asked(entry))
+        };
+        let others = seen.system.passwd.entries.iter().filter(is_login).take(MOST);
+        others
+            .filter(|entry| {
+                let question =
+                    Question { user: entry.name.clone(), keys, now: now(), address: None, host: None };
+                self.ask(seen, &question).verdict == Verdict::Accept
+            })
+            .map(|entry| entry.name.to_string())
+            .collect()
+    }
+
+    /// What a tree action would do, without doing it.
+    ///
+    /// # Errors
+    /// If a directory can't be read.
+    pub(super) fn survey(&self, action: &Action, watch: &mut dyn Watch) -> Result<Option<TreeResult>> {
+        match &action.change {
+            Change::ChownTree { uid, gid, owners } => {
+                apply::survey_tree(self.root(), &action.path, (*uid, *gid), owners, watch).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What the journal has to know of the volume.
+    pub(super) fn run_info(&self, report: &Report) -> RunInfo {
+        let info = &self.mounted.info;
+        RunInfo {
+            command: report.command.to_owned(),
+            given: report.target.as_ref().map_or_else(String::new, |target| target.given.clone()),
+            device: report
+                .target
+                .as_ref()
+                .and_then(|target| target.device.as_ref())
+                .map(|path| path.display().to_string()),
+            filesystem: Some(info.filesystem.clone()),
+            uuid: info.uuid.clone(),
+            partition: info.partition,
+            subvolume: info.subvolume.clone(),
+            users: report.users.iter().map(|user| user.name.clone()).collect(),
+            undoes: None,
+        }
+    }
+
+    /// Is this the volume that the run was about?
+    pub(super) fn is(&self, begin: &Begin) -> bool {
+        match &begin.uuid {
+            Some(uuid) => self.mounted.info.uuid.as_ref() == Some(uuid),
+            None => self.mounted.info.uuid.is_none() && begin.device.as_deref() == Some(self.device.as_str()),
+        }
+    }
+
+    /// Refuses a volume that the run was not about.
+    pub(super) fn must_be(&self, run: &LoadedRun) -> Result<()> {
+        let recorded = run.begin.uuid.as_deref().unwrap_or("no id");
+        if run.begin.uuid.is_none() || self.mounted.info.uuid == run.begin.uuid {
+            return Ok(());
+        }
+        let found = self.mounted.info.uuid.as_deref().unwrap_or("none");
+        Err(Refusal::target(format!(
+            "this is another volume: the run changed filesystem {recorded}, this one is {found}"
+        ))
+        .hint("Attach the volume that the run changed, or name it with --target.")
+        .into())
+    }
+
+    /// The one run that may write on this volume now.
+    pub(super) fn lock(&self, state: &Path) -> Result<VolumeLock> {
+        let info = &self.mounted.info;
+        let key = info.uuid.clone().unwrap_or_else(|| {
+            let inventory = Inventory::new(self.root());
+            inventory
+                .lstat(Path::new("/"))
+                .map_or_else(|_| "unknown".into(), |stat| format!("{}-{}", stat.dev, stat.ino))
+        });
+        VolumeLock::take(state, &key)
+    }
+
+    /// Lets go of the volume, whatever became of the work; both failures are told.
+    pub(super) fn close(self, report: &mut Report, worked: Result<()>) -> Result<()> {
+        let Self { root, mounted, device: _ } = self;
+        drop(root);
+        match mounted.close() {
+            Ok(unmounted) => {
+                report.unmount = match unmounted {
+                    Unmounted::Clean => Unmount::Clean,
+                    Unmounted::NotMounted => Unmount::NotMounted,
+                };
+                worked
+            }
+            Err(error) => {
+                let words = format!("{error:#}");
+                report.unmount = Unmount::Failed(words.clone());
+                match worked {
+                    Ok(()) => Err(Refusal::failed(format!("letting go of the volume failed: {words}"))
+                        .hint("Do not detach it before what holds it is gone.")
+                        .into()),
+                    Err(cause) => {
+                        let mut refusal = refusal_of(&cause);
+                        refusal.message =
+                            format!("{}; then letting go of the volume failed: {words}", refusal.message);
+                        refusal.code = refusal.code.max(ExitCode::Failed);
+                        Err(refusal.into())
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// SELinux as the volume would boot with it: its configuration, and whether there is a policy at all.
+fn selinux(view: &dyn View) -> &'static str {
+    let Ok(config) = read_following(view, Path::new("/etc/selinux/config"), TEXT_LIMIT) else {
+        return "disabled";
+    };
+    let value = |name: &str| {
+        let lines = config.lines().map(<[u8]>::trim_ascii);
+        let values = lines.filter_map(|line| line.strip_prefix(name.as_bytes()));
+        values.last().map(|value| value.trim_ascii().to_str_lossy().to_lowercase())
+    };
+    let policy = value("SELINUXTYPE=").unwrap_or_else(|| "targeted".into());
+    let directory = Path::new("/etc/selinux").join(&policy).join("contexts/files");
+    if policy.contains('/') || crate::view::follow(view, &directory).is_err() {
+        return "disabled";
+    }
+    match value("SELINUX=").as_deref() {
+        Some("enforcing") => "enforcing",
+        Some("permissive") => "permissive",
+        _ => "disabled",
+    }
+}
+
+/// A user as it is before anything is done.
+pub(super) fn user_report(name: String, chosen_by: String, before: Evaluation) -> UserReport {
+    UserReport { name, chosen_by, before, after: None }
+}
+
+/// Where runs are journaled.
+pub(super) fn state_dir(args: &StateArgs) -> PathBuf {
+    let given = args.state_dir.clone();
+    let set = || std::env::var_os("VOLRESCUE_STATE_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+    given.or_else(set).unwrap_or_else(|| PathBuf::from("/var/lib/volrescue"))
+}
+
+/// Seconds since the epoch.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the clock")]
+pub(super) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The refusal in an error, or one that says what failed.
+pub(super) fn refusal_of(error: &anyhow::Error) -> Refusal {
+    error.downcast_ref::<Refusal>().cloned().unwrap_or_else(|| Refusal::target(format!("{error:#}")))
+}
+
+/// Prints the report and gives the exit code.
+pub(super) fn finish(report: &Report, as_json: bool, with_diagnosis: bool) -> ExitCode {
+    if as_json {
+        super::print(&super::pretty(&json::document(report)));
+    } else {
+        super::print(&people(report, with_diagnosis));
+        if let Some(refusal) = &report.error {
+            output::stderr(&text::error(refusal, Style { colour: false, columns: 80 }));
+        }
+    }
+    if let Some(refusal) = &report.error {
+        return refusal.code;
+    }
+    let all_accept = report.users.iter().all(|user| user.verdict() == Verdict::Accept);
+    if all_accept { ExitCode::Accepted } else { ExitCode::Refused }
+}
+
+fn people(report: &Report, with_diagnosis: bool) -> String {
+    let style = Style::of_stdout();
+    let mut out = String::new();
+    if with_diagnosis {
+        out.push_str(&text::volume(report, style));
+        for user in &report.users {
+            out.push_str(&text::diagnosis(user, &user.before, report, style));
+        }
+    }
+    out.push_str(&text::undone(report, style));
+    let planned = report.command == "repair" && !report.users.is_empty();
+    if planned && (report.error.is_none() || !report.actions.is_empty()) {
+        out.push_str(&text::actions(&report.actions, style));
+    }
+    for user in report.users.iter().filter(|user| user.after.is_some()) {
+        out.push_str(&text::diagnosis(user, user.last(), report, style));
+    }
+    out.push_str(&text::ending(report, style));
+    out
+}

@@ -1,0 +1,39 @@
+//! SIGINT, SIGTERM and SIGHUP end a run at the next safe point, where everything can be let go.
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Was the run asked to stop?
+#[derive(Clone, Debug)]
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Begins to listen.
+    pub(super) fn listen() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&flag)).context("listening for signals")?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// `true` once a signal has come.
+    pub(super) fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// An error once a signal has come: nothing has changed so far.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.asked() { Err(interrupted().into()) } else { Ok(()) }
+    }
+}
+
+/// Stopped before any change.
+pub(super) fn interrupted() -> crate::error::Refusal {
+    crate::error::Refusal::new(
+        crate::error::ExitCode::Interrupted,
+        "stopped by a signal; nothing was changed",
+    )
+}

@@ -1,0 +1,171 @@
+//! Several targets: each in a process of its own, some at a time, one line of JSON each.
+
+#![expect(clippy::disallowed_methods, reason = "each target is worked by this same program")]
+
+use super::signals::Stop;
+use crate::cli::{LoginArgs, OutputArgs, TargetArgs};
+use crate::error::{ExitCode, Refusal};
+use crate::report::output;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// One target and the arguments that work it.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// As it was typed.
+    pub target: String,
+    /// The whole command line after the program.
+    pub args: Vec<OsString>,
+}
+
+/// Runs the jobs, `at_a_time` in parallel, and prints what each said when it is done. The highest exit code counts.
+pub(super) fn run_all(
+    command: &'static str,
+    jobs: Vec<Job>,
+    at_a_time: u16,
+    json: bool,
+    keys: &[u8],
+) -> ExitCode {
+    let stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => return super::refuse(command, json, &Refusal::failed(format!("{error:#}"))),
+    };
+    let mut waiting: VecDeque<Job> = jobs.into();
+    let mut running: Vec<(Job, Child, std::thread::JoinHandle<Vec<u8>>)> = Vec::new();
+    let mut highest = ExitCode::Accepted;
+    while !waiting.is_empty() || !running.is_empty() {
+        while running.len() < usize::from(at_a_time) && !stop.asked() {
+            let Some(job) = waiting.pop_front() else { break };
+            match start(&job, keys) {
+                Ok((child, reader)) => running.push((job, child, reader)),
+                Err(error) => {
+                    let refusal =
+                        Refusal::failed(format!("{}: this program can't run itself: {error}", job.target));
+                    highest = highest.max(super::refuse(command, json, &refusal));
+                }
+            }
+        }
+        if stop.asked() {
+            for job in waiting.drain(..) {
+                let refusal = Refusal::new(
+                    ExitCode::Interrupted,
+                    format!("{}: not begun: stopped by a signal", job.target),
+                );
+                highest = highest.max(line(command, json, &refusal));
+            }
+        }
+        let done = running.iter_mut().position(|(_, child, _)| !matches!(child.try_wait(), Ok(None)));
+        let Some(done) = done else {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        let (job, mut child, reader) = running.swap_remove(done);
+        let said = reader.join().unwrap_or_default();
+        let code = child.wait().ok().and_then(|status| status.code());
+        print(&job, &said, json);
+        let code = match code {
+            Some(code) => exit_code(code),
+            None => line(command, json, &Refusal::failed(format!("{}: its process was killed", job.target))),
+        };
+        highest = highest.max(code);
+    }
+    highest
+}
+
+fn start(job: &Job, keys: &[u8]) -> std::io::Result<(Child, std::thread::JoinHandle<Vec<u8>>)> {
+    let stdin = if keys.is_empty() { Stdio::null() } else { Stdio::piped() };
+    let mut child =
+        Command::new("/proc/self/exe").args(&job.args).stdin(stdin).stdout(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = std::io::Write::write_all(&mut stdin, keys);
+    }
+    let mut stdout = child.stdout.take();
+    let reader = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        if let Some(stdout) = &mut stdout {
+            let _ = std::io::Read::read_to_end(stdout, &mut said);
+        }
+        said
+    });
+    Ok((child, reader))
+}
+
+fn print(job: &Job, said: &[u8], json: bool) {
+    let text = String::from_utf8_lossy(said);
+    if json {
+        match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(document) => super::print(&format!("{document}\n")),
+            Err(_) => super::print(&text),
+        }
+    } else {
+        super::print(&format!("=== {}\n{text}\n", crate::report::escape::words(&job.target)));
+    }
+}
+
+fn line(command: &'static str, json: bool, refusal: &Refusal) -> ExitCode {
+    if json {
+        super::print(&format!("{}\n", crate::report::json::failure(command, refusal)));
+    } else {
+        output::stderr(&format!("volrescue: {}\n", crate::report::escape::words(&refusal.message)));
+    }
+    refusal.code
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    match code {
+        0 => ExitCode::Accepted,
+        1 => ExitCode::Refused,
+        2 => ExitCode::Usage,
+        3 => ExitCode::Target,
+        4 => ExitCode::Unsafe,
+        130 => ExitCode::Interrupted,
+        _ => ExitCode::Failed,
+    }
+}
+
+/// What `--key -` reads, once for all targets.
+pub(super) fn keys_on_stdin(keys: &[PathBuf]) -> Result<Vec<u8>, Refusal> {
+    let mut content = Vec::new();
+    if keys.iter().any(|key| key == Path::new("-")) {
+        std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin().lock(), 1 << 20), &mut content)
+            .map_err(|error| Refusal::usage(format!("standard input: {error}")))?;
+    }
+    Ok(content)
+}
+
+/// The options of [`TargetArgs`], but the targets themselves.
+pub(super) fn push_target(line: &mut Vec<OsString>, args: &TargetArgs) {
+    if let Some(partition) = args.partition {
+        line.push(format!("--partition={partition}").into());
+    }
+    if let Some(root) = &args.root {
+        line.push(format!("--root={root}").into());
+    }
+    if args.live {
+        line.push("--live".into());
+    }
+}
+
+/// The options of [`LoginArgs`] and [`OutputArgs`].
+pub(super) fn push_login(line: &mut Vec<OsString>, login: &LoginArgs, output: OutputArgs) {
+    for user in &login.users {
+        line.push(format!("--user={user}").into());
+    }
+    for key in &login.keys {
+        push_path(line, "--key=", key);
+    }
+    if output.json {
+        line.push("--json".into());
+    }
+    line.extend((0..output.verbose).map(|_| OsString::from("-v")));
+}
+
+/// An option whose value is a path.
+pub(super) fn push_path(line: &mut Vec<OsString>, option: &str, path: &Path) {
+    let mut word = OsString::from(option);
+    word.push(path);
+    line.push(word);
+}

@@ -1,0 +1,206 @@
+//! `undo`: find the volume that a run changed, wherever it is attached now, and put everything back.
+
+use super::ask;
+use super::session::{self, Mode, Session};
+use super::signals::Stop;
+use crate::apply::Watch;
+use crate::cli::{TargetArgs, UndoArgs};
+use crate::error::{ExitCode, Refusal};
+use crate::journal::{self, Journal, LoadedRun, RunState};
+use crate::plan::Outcome;
+use crate::report::output::{self, Style};
+use crate::report::progress::Progress;
+use crate::report::{Report, UndoneStep, text};
+use crate::undo::{UndoOptions, UndoOutcome, UndoReport};
+use crate::volume;
+use anyhow::Result;
+use std::path::Path;
+
+/// Runs the command.
+pub(super) fn undo(args: &UndoArgs) -> ExitCode {
+    let json = args.output.json;
+    if let Err(refusal) = ask::must_be_possible(args.yes, args.dry_run, false) {
+        return super::refuse("undo", json, &refusal);
+    }
+    let mut report = Report { command: "undo", dry_run: args.dry_run, ..Report::default() };
+    if let Err(error) = work(args, &mut report) {
+        report.error = Some(session::refusal_of(&error));
+    }
+    session::finish(&report, json, true)
+}
+
+fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
+    let stop = Stop::listen()?;
+    let state = session::state_dir(&args.state);
+    let mut run = journal::load(&state, &args.run)?;
+    report.undoes = Some(run.begin.run.clone());
+    let given = match &args.target {
+        Some(target) => target.clone(),
+        None => find(&run)?,
+    };
+    let target = TargetArgs {
+        targets: vec![given],
+        partition: run.begin.partition,
+        root: run.begin.subvolume.clone(),
+        with: Vec::new(),
+        live: args.live,
+        jobs: 1,
+    };
+    let mode = if args.dry_run { Mode::Look } else { Mode::Change };
+    let session = Session::open(&target, mode, std::slice::from_ref(&state), &stop, report)?;
+    let mut change = || -> Result<()> {
+        session.look(report);
+        session.must_be(&run)?;
+        if args.dry_run || !args.yes {
+            let plan = look_first(&session, &mut run, args, &stop)?;
+            tell(&plan, report);
+            if args.dry_run {
+                return Ok(());
+            }
+            show(report, args.output.json);
+            if !ask::ask("Put all this back?", &stop)? {
+                return Err(Refusal::new(ExitCode::Refused, "not confirmed; nothing was changed").into());
+            }
+            report.undone.clear();
+        }
+        let mut lock = session.lock(&state)?;
+        let mut info = session.run_info(report);
+        info.undoes = Some(run.begin.run.clone());
+        let mut journal = Journal::create(&state, &info, &mut lock)?;
+        report.run = journal.run_id().map(str::to_owned);
+        let options = UndoOptions { force: args.force, dry_run: false };
+        let mut watch = Watcher { stop: &stop, progress: Progress::new(true, "putting back") };
+        let done = crate::undo::undo(session.root(), &mut run, options, &mut journal, &mut watch)?;
+        watch.progress.finish();
+        tell(&done, report);
+        ending(done, &args.run)
+    };
+    let changed = change();
+    session.close(report, changed)
+}
+
+fn look_first(session: &Session, run: &mut LoadedRun, args: &UndoArgs, stop: &Stop) -> Result<UndoReport> {
+    let options = UndoOptions { force: args.force, dry_run: true };
+    let mut watch = Watcher { stop, progress: Progress::new(true, "looking") };
+    let plan = crate::undo::undo(session.root(), run, options, &mut Journal::none(), &mut watch)?;
+    watch.progress.finish();
+    stop.check()?;
+    Ok(plan)
+}
+
+fn show(report: &Report, on_stderr: bool) {
+    let style = Style::of_stdout();
+    let shown = format!("{}{}", text::volume(report, style), text::undone(report, style));
+    if on_stderr {
+        output::stderr(&shown);
+    } else {
+        super::print(&shown);
+    }
+}
+
+fn tell(done: &UndoReport, report: &mut Report) {
+    report
+        .notes
+        .extend(done.damage.iter().map(|damage| format!("the journal of the run is damaged: {damage}")));
+    for step in &done.steps {
+        let outcome = match &step.outcome {
+            UndoOutcome::Restored => Outcome::Changed,
+            UndoOutcome::Already => Outcome::Unchanged,
+            UndoOutcome::Planned => Outcome::Planned,
+            UndoOutcome::Conflict(why) => Outcome::Skipped(format!("changed since the run: {why}")),
+            UndoOutcome::Failed(why) => Outcome::Failed(why.clone()),
+        };
+        report.undone.push(UndoneStep {
+            path: step.path.clone(),
+            what: step.what.clone(),
+            back_to: step.back_to.clone(),
+            outcome,
+            entries: step.entries,
+        });
+    }
+}
+
+fn ending(done: UndoReport, run: &str) -> Result<()> {
+    let complete = done.is_complete();
+    let (changed, conflicts) = (done.changed(), done.conflicts());
+    if let Some(error) = done.error {
+        return Err(Refusal::failed(format!("{error:#}")).hint("Run the same undo again to go on.").into());
+    }
+    if done.stopped {
+        let refusal = if changed {
+            Refusal::failed("stopped by a signal before everything was put back")
+        } else {
+            super::signals::interrupted()
+        };
+        return Err(refusal.hint("Run the same undo again to go on.").into());
+    }
+    if conflicts > 0 {
+        return Err(Refusal::failed(format!(
+            "{conflicts} things were changed since the run and are left as they are"
+        ))
+        .hint(format!("To take the old state all the same: volrescue undo {run} --force"))
+        .into());
+    }
+    if !complete {
+        return Err(Refusal::failed("not everything could be put back")
+            .hint("See the steps that failed.")
+            .into());
+    }
+    Ok(())
+}
+
+/// The volume with the recorded filesystem: where it was, else the one disk attached here that has it.
+fn find(run: &LoadedRun) -> Result<String> {
+    let Some(uuid) = &run.begin.uuid else { return Ok(run.begin.target.clone()) };
+    let mut places: Vec<String> = Vec::new();
+    for disk in volume::list() {
+        let has = disk.parts.iter().any(|part| part.uuid.as_ref() == Some(uuid));
+        if has && disk.name.is_none() {
+            places.push(disk.device.display().to_string());
+        }
+    }
+    match places.as_slice() {
+        [] => Ok(run.begin.target.clone()),
+        [one] => Ok(one.clone()),
+        several => Err(Refusal::unsafe_(format!(
+            "several disks attached here carry the filesystem {uuid}: {}",
+            several.join(", ")
+        ))
+        .hint("Name the one to change with --target.")
+        .into()),
+    }
+}
+
+struct Watcher<'a> {
+    stop: &'a Stop,
+    progress: Progress,
+}
+
+impl Watch for Watcher<'_> {
+    fn tick(&mut self, entries: u64, _: &Path) {
+        self.progress.add(entries);
+    }
+
+    fn stop(&mut self) -> bool {
+        self.stop.asked()
+    }
+}
+
+/// Brings what earlier runs on this volume left half-way in order, so that a repair starts from something whole.
+pub(super) fn settle_earlier(session: &Session, state: &Path, report: &mut Report) -> Result<()> {
+    let Ok(runs) = journal::history(state) else { return Ok(()) };
+    for summary in runs.iter().filter(|run| run.state == RunState::Interrupted) {
+        let Some(begin) = &summary.begin else { continue };
+        if !session.is(begin) {
+            continue;
+        }
+        let Ok(mut run) = journal::load(state, &summary.run) else { continue };
+        if crate::undo::settle(session.root(), &mut run)? > 0 {
+            report.notes.push(format!(
+                "run {} was interrupted; what it left half-way is in order again",
+                summary.run
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! What a killed run left half-way in the one step it was at: temporary names, lifted flags, set-id bits not yet put
+//! back. A repair that follows would not miss them, so they are put in order first.
+
+use super::step::sweep;
+use super::tree::{lost_bits, paths};
+use super::{gone, relock};
+use crate::apply::inode::{CAPABILITY, restore_privilege, to_io, unlocked};
+use crate::journal::record::{Batch, Intent, Inverse};
+use crate::journal::{LoadedRun, Step};
+use crate::root::{Handle, Root};
+use crate::view::FileKind;
+use anyhow::{Context, Result};
+use std::io;
+use std::path::Path;
+
+/// Puts in order what a run that has no end left half-way, and notes that it was interrupted. Only what the run had
+/// begun is touched; a run that ended is left alone. Gives the number of things put in order.
+///
+/// # Errors
+/// As the filesystem answers.
+pub fn settle(root: &Root, run: &mut LoadedRun) -> Result<u64> {
+    if run.ending.is_some() || run.undone_by.is_some() {
+        return Ok(0);
+    }
+    let mut settled = 0;
+    for index in (0..run.len()).rev() {
+        if run.is_finished(index) {
+            continue;
+        }
+        match run.step(index)? {
+            Step::Batch(batch) => settled += settle_batch(root, &batch)?,
+            Step::Intent(intent) => {
+                let path = intent.path.to_path();
+                settled += settle_intent(root, &path, &intent)
+                    .with_context(|| format!("putting {} in order", path.display()))?;
+            }
+        }
+    }
+    root.sync()?;
+    run.mark_interrupted()?;
+    Ok(settled)
+}
+
+fn settle_intent(root: &Root, path: &Path, intent: &Intent) -> io::Result<u64> {
+    let mut settled = 0;
+    if let Some(before) = &intent.parent {
+        let directory = match root.parent(path) {
+            Err(error) if gone(&error) => return Ok(0),
+            parent => parent.map_err(to_io)?.0,
+        };
+        let itself = directory.itself().map_err(to_io)?;
+        if let Inverse::Created { temp, .. } | Inverse::Replaced { temp, .. } = &intent.undo {
+            sweep(&directory, &itself, itself.flags().map_err(to_io)?, temp)?;
+        }
+        settled += u64::from(relock(&itself, before.flags)?);
+    }
+    let handle = match root.handle(path) {
+        Err(error) if gone(&error) => return Ok(settled),
+        handle => handle.map_err(to_io)?,
+    };
+    match &intent.undo {
+        Inverse::Attributes { before, after } => {
+            if after.owner.is_some() {
+                let caps = before.xattr(CAPABILITY);
+                settled += u64::from(put_back(&handle, Some(before.mode), caps, None)?);
+            }
+            settled += u64::from(relock(&handle, before.flags)?);
+        }
+        // The old file or the new one: either is to be as locked as the old one was.
+        Inverse::Replaced { before, saved: Some(_), .. } if handle.stat().map_err(to_io)?.is_file() => {
+            settled += u64::from(relock(&handle, before.flags)?);
+        }
+        _ => {}
+    }
+    Ok(settled)
+}
+
+/// Only entries of which chown takes something away can be half-way.
+fn settle_batch(root: &Root, batch: &Batch) -> Result<u64> {
+    let mut settled = 0;
+    for (dir, path) in batch.dirs.iter().zip(paths(&batch.dirs)) {
+        for group in
+            dir.groups.iter().filter(|group| group.mode.or(group.flags).is_some() || group.caps.is_some())
+        {
+            for name in &group.names {
+                let path = path.join(name.to_os_string());
+                let handle = match root.handle(&path) {
+                    Err(error) if gone(&error) => continue,
+                    handle => handle?,
+                };
+                let caps = group.caps.as_ref().map(|caps| caps.0.as_slice());
+                let put = put_back(&handle, group.mode, caps, group.flags)
+                    .with_context(|| format!("putting {} in order", path.display()))?;
+                settled += u64::from(put);
+            }
+        }
+    }
+    Ok(settled)
+}
+
+/// Puts set-id bits, capabilities and locking flags back; `true` if any were gone.
+fn put_back(handle: &Handle, mode: Option<u32>, caps: Option<&[u8]>, flags: Option<u32>) -> io::Result<bool> {
+    let stat = handle.stat().map_err(to_io)?;
+    let file = stat.kind == FileKind::Regular;
+    let lost = mode.filter(|mode| file && lost_bits(*mode, stat.mode));
+    let bare = match caps {
+        Some(caps) if file => handle.xattr(CAPABILITY).map_err(to_io)?.as_deref() != Some(caps),
+        _ => false,
+    };
+    let mut put = lost.is_some() || bare;
+    if put {
+        let now = handle.flags().map_err(to_io)?;
+        unlocked(&[(handle, now)], || {
+            restore_privilege(handle, stat.kind, lost.unwrap_or(0), caps.filter(|_| bare))
+        })?;
+    }
+    if let Some(flags) = flags {
+        put |= relock(handle, flags)?;
+    }
+    Ok(put)
+}

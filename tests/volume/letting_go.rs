@@ -1,0 +1,112 @@
+//! Letting go: by close, by drop, by SIGKILL.
+
+use crate::fixture::{Dir, Fs, Layout, check, inside, loops, mount, open, root_disk};
+use crate::{Case, case};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use volrescue::volume::{Choice, MountMode};
+
+/// With this in the environment, the test program holds the image named there until it is killed.
+pub(crate) const HOLD: &str = "VOLRESCUE_TEST_HOLD";
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases: Vec<Case> = Fs::ALL
+        .into_iter()
+        .map(|fs| case(format!("kill -9 leaves nothing behind of a {fs:?}"), move || killed(fs)))
+        .collect();
+    cases.push(case("what keeps the volume busy is named", busy));
+    cases.push(case("dropping lets go too", dropped));
+    cases.push(case("the mounts are seen by no one else", private));
+    cases
+}
+
+/// The held side of [`killed`].
+pub(crate) fn hold(image: &Path) {
+    let held = || -> Result<()> {
+        let root = mount(image, MountMode::ReadWrite, &Choice::default())?;
+        let mut file = fs::File::create(inside(&root, "written")?)?;
+        file.write_all(b"before the kill\n")?;
+        file.sync_all()?;
+        let mut out = std::io::stdout();
+        writeln!(out, "ready")?;
+        out.flush()?;
+        loop {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    };
+    if let Err(error) = held() {
+        let _ = writeln!(std::io::stdout(), "{error:#}");
+    }
+}
+
+fn killed(fs: Fs) -> Result<()> {
+    let dir = Dir::new()?;
+    let image = root_disk(&dir, fs, Layout::Gpt)?;
+    let mut child =
+        Command::new(std::env::current_exe()?).env(HOLD, &image).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    let out = child.stdout.take().context("no output")?;
+    BufReader::new(out).read_line(&mut line)?;
+    let bound = loops(&image)?;
+    child.kill()?;
+    child.wait()?;
+    ensure!(line == "ready\n", "{line}");
+    ensure!(!bound.is_empty(), "it was not even bound");
+    let start = Instant::now();
+    while !loops(&image)?.is_empty() {
+        if start.elapsed() > Duration::from_secs(1) {
+            bail!("still bound: {}", loops(&image)?);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    check(&dir, &image, fs, Layout::Gpt)?;
+    let root = mount(&image, MountMode::ReadOnly, &Choice::default())?;
+    ensure!(fs::read_to_string(inside(&root, "written")?)? == "before the kill\n");
+    root.close()?;
+    Ok(())
+}
+
+fn busy() -> Result<()> {
+    let dir = Dir::new()?;
+    let image = root_disk(&dir, Fs::Ext4, Layout::None)?;
+    let root = mount(&image, MountMode::ReadOnly, &Choice::default())?;
+    let file = fs::File::open(inside(&root, "etc/passwd")?)?;
+    let Err(error) = root.close() else { bail!("it was closed with a file open") };
+    let text = format!("{error:#}");
+    ensure!(text.contains("volrescue itself has") && text.contains("etc/passwd"), "{text}");
+    drop(file);
+    Ok(())
+}
+
+fn dropped() -> Result<()> {
+    let dir = Dir::new()?;
+    let image = root_disk(&dir, Fs::Ext4, Layout::Mbr)?;
+    drop(mount(&image, MountMode::ReadWrite, &Choice::default())?);
+    drop(open(&image, MountMode::ReadOnly)?);
+    let start = Instant::now();
+    while !loops(&image)?.is_empty() {
+        ensure!(start.elapsed() < Duration::from_secs(1), "still bound");
+    }
+    check(&dir, &image, Fs::Ext4, Layout::Mbr)
+}
+
+fn private() -> Result<()> {
+    let dir = Dir::new()?;
+    let image = root_disk(&dir, Fs::Ext4, Layout::None)?;
+    let root = mount(&image, MountMode::ReadOnly, &Choice::default())?;
+    let point = root.mount_point().context("not mounted")?.to_owned();
+    let seen = |pid: &str| -> Result<bool> {
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+        Ok(mounts
+            .lines()
+            .any(|l| l.contains(&format!(" {} ", point.display())) && l.contains("ext4 /dev/loop")))
+    };
+    let (own, outside) = (seen("thread-self")?, seen("1")?);
+    root.close()?;
+    ensure!(own && !outside, "own {own}, outside {outside}");
+    Ok(())
+}
