@@ -115,10 +115,14 @@ impl Image {
                 exit
             fi
             truncate -s "$TOTAL" "$DISK"
-            # A loop device, because only that can have other sectors.
-            device=$(losetup --find --show --sector-size "$SECTORS" "$DISK")
-            trap 'losetup --detach "$device"' EXIT
-            printf '%s' "$LAYOUT" | sfdisk --quiet --no-reread --no-tell-kernel "$device" >/dev/null
+            if [ "$SECTORS" = 512 ]; then
+                printf '%s' "$LAYOUT" | sfdisk --quiet "$DISK" >/dev/null
+            else
+                # Only a loop device can have other sectors.
+                device=$(losetup --find --show --sector-size "$SECTORS" "$DISK")
+                trap 'losetup --detach "$device"' EXIT
+                printf '%s' "$LAYOUT" | sfdisk --quiet --no-reread --no-tell-kernel "$device" >/dev/null
+            fi
             copy=$PRISTINE
             if [ "$KIND" = btrfs ]; then
                 copy=$DISK.fs
