@@ -224,6 +224,18 @@ impl Journal {
         self.sync()
     }
 
+    /// Takes the run out of the history again: it changed nothing, so there is nothing to take back.
+    ///
+    /// # Errors
+    /// As removing a file, or if something was begun after all.
+    pub fn discard(self) -> Result<()> {
+        let Some(open) = self.to else { return Ok(()) };
+        anyhow::ensure!(self.changes == 0 && open.next == 1, "run {} has records", open.id);
+        let path = open.dir.join(FILE);
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        fs::remove_dir(&open.dir).with_context(|| format!("removing {}", open.dir.display()))
+    }
+
     /// Adds a line; gives its number.
     fn append(&mut self, record: &Record) -> Result<u64> {
         let Some(open) = &mut self.to else { return Ok(0) };

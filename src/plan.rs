@@ -13,6 +13,9 @@ pub mod scope;
 pub mod system;
 pub mod user;
 
+#[cfg(test)]
+mod tests;
+
 pub use action::{Action, Applied, Before, Change, Outcome, TreeOwners};
 pub use overlay::Overlay;
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub mod escape;
 pub mod history;
 pub mod json;
+pub mod log;
 pub mod output;
 pub mod progress;
 pub mod text;
@@ -53,8 +54,6 @@ pub struct Report {
     pub explain: bool,
     /// Names for ids, from the volume.
     pub names: Names,
-    /// How to attach the volume again, and the like.
-    pub next_step: Option<String>,
 }
 
 /// What was opened.

@@ -143,8 +143,10 @@ impl Volume {
                 needed.push(target.path.clone());
                 needed.extend(std::env::var_os("TMPDIR").map(PathBuf::from));
                 let point = mount::pick_point(&needed)?;
-                let (opened, candidate) = search::find_root(&target, &disk, &layout, choice, &point)?;
-                mounted::proceed(opened, candidate, disk, &layout, mode, progress)?
+                let found = search::find_root(&target, &disk, &layout, choice, &point);
+                found
+                    .and_then(|(opened, root)| mounted::proceed(opened, root, disk, &layout, mode, progress))
+                    .map_err(|error| with_path(error, &target))?
             }
         };
         mounted.notes.splice(0..0, notes);
@@ -169,6 +171,16 @@ fn in_directory(target: &Target, choice: &Choice, directory: OwnedFd) -> Result<
     };
     let info = RootInfo { os, ..directory::describe(&directory) };
     Ok(MountedRoot::directory(directory, info))
+}
+
+/// A refusal names the path, wherever it comes from.
+fn with_path(error: anyhow::Error, target: &Target) -> anyhow::Error {
+    let shown = target.path.display().to_string();
+    match error.downcast::<Refusal>() {
+        Ok(refusal) if refusal.message.contains(&shown) => refusal.into(),
+        Ok(refusal) => Refusal { message: format!("{shown}: {}", refusal.message), ..refusal }.into(),
+        Err(error) => error.context(format!("working on {shown}")),
+    }
 }
 
 /// What this machine must have.

@@ -63,7 +63,7 @@ pub fn presence(view: &dyn View, key: &PublicKey, files: &[KeyFile], build: &Bui
         let Ok(content) = view.read(&found.path, TEXT_LIMIT) else { continue };
         for (number, line) in authorized_keys::parse(&content, build) {
             let Line::Key(line) = line else { continue };
-            if line.key.blob != key.blob {
+            if !line.key.same_key(key) {
                 continue;
             }
             match binding(&line) {

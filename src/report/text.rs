@@ -132,6 +132,23 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
     out
 }
 
+/// The verdict after a repair: in a line where all is well, whole where something is left.
+#[must_use]
+pub fn result(user: &UserReport, report: &Report, style: Style) -> String {
+    let answer = user.last();
+    if answer.verdict != Verdict::Accept {
+        return diagnosis(user, answer, report, style);
+    }
+    let was =
+        if user.before.verdict == Verdict::Accept { "sshd accepts, as before" } else { "sshd accepts now" };
+    let line = format!("{}: {}", style.paint(BOLD, &escape::words(&user.name)), style.paint(GREEN, was));
+    let mut out = format!("\n{}\n", wrap(&line, 0, 2, style));
+    for other in &answer.findings {
+        out.push_str(&finding(other, true, style));
+    }
+    out
+}
+
 fn mark_of(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Accept => ("ok", GREEN),
@@ -393,10 +410,13 @@ pub fn ending(report: &Report, style: Style) -> String {
     {
         let _ = writeln!(out, "To take this run back: volrescue undo {run}");
     }
-    if let Some(next) = &report.next_step {
-        let _ = writeln!(out, "{}", wrap(&format!("Next: {}", escape::words(next)), 0, 6, style));
-    }
     out
+}
+
+/// What the operator does next.
+#[must_use]
+pub fn next(step: &str, style: Style) -> String {
+    format!("{}\n", wrap(&format!("Next: {}", escape::words(step)), 0, 6, style))
 }
 
 /// An error in one paragraph: path and cause, then the next step.

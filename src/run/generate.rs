@@ -1,7 +1,5 @@
 //! Man pages and shell completions, from the command line's own definition.
 
-#![expect(clippy::disallowed_methods, reason = "these are files of the developer's machine")]
-
 use crate::cli::{Cli, GenerateArgs, Generated};
 use crate::error::{ExitCode, Refusal};
 use anyhow::Result;

@@ -22,7 +22,7 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Vec<PublicKey>, Refusal> {
     let mut keys: Vec<PublicKey> = Vec::new();
     for file in files {
         for key in read_one(file)? {
-            if !keys.iter().any(|known| known.blob == key.blob) {
+            if !keys.iter().any(|known| known.same_key(&key)) {
                 keys.push(key);
             }
         }

@@ -87,6 +87,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         let wish = wish(args, keys.clone(), &seen, report)?;
         let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
         report.notes.extend(plan.notes.iter().cloned());
+        tracing::info!("planned {} actions", plan.actions.len());
         stop.check()?;
         if args.dry_run {
             return show_dry_run(&session, plan, &stop, report);
@@ -255,6 +256,14 @@ fn apply(
         (None, true) => Ending::Interrupted,
         (None, false) => Ending::Complete,
     };
+    // Intents without effect stay on record; where not even that was begun, there was no run.
+    let nothing_begun = done.error.is_none() && !changed && report.actions.iter().all(is_unchanged);
+    if nothing_begun && journal.changes() == 0 {
+        if journal.discard().is_ok() {
+            report.run = None;
+        }
+        return if done.stopped { Err(super::signals::interrupted().into()) } else { Ok(()) };
+    }
     let ended = journal.end(ending);
     let run = report.run.clone().unwrap_or_default();
     let how_to_go_on = format!("Run the same command again to go on, or take it back: volrescue undo {run}");
@@ -270,6 +279,10 @@ fn apply(
         return Err(super::signals::interrupted().into());
     }
     ended.map_err(|error| Refusal::failed(format!("the journal can't be ended: {error:#}")).into())
+}
+
+fn is_unchanged(applied: &Applied) -> bool {
+    matches!(applied.outcome, Outcome::Unchanged | Outcome::Planned)
 }
 
 fn verify(session: &Session, names: &[BString], keys: &[crate::keys::PublicKey], report: &mut Report) {

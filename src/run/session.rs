@@ -90,6 +90,7 @@ impl Session {
             device: Some(PathBuf::from(info.device)),
             size: info.size,
         });
+        tracing::info!("opened {device}");
         stop.check()?;
         let progress = CopyProgress::new();
         let mounted = volume.mount_root(&choice, mode, needed, &mut |copied| {
@@ -98,6 +99,11 @@ impl Session {
         })?;
         progress.finish();
         let root = mounted.root()?;
+        tracing::info!(
+            "the root is {} {}",
+            mounted.info.filesystem,
+            mounted.info.uuid.as_deref().unwrap_or("without id")
+        );
         Ok(Self { root, mounted, device })
     }
 
@@ -264,6 +270,7 @@ impl Session {
         drop(root);
         match mounted.close() {
             Ok(unmounted) => {
+                tracing::info!("let go");
                 report.unmount = match unmounted {
                     Unmounted::Clean => Unmount::Clean,
                     Unmounted::NotMounted => Unmount::NotMounted,
@@ -290,6 +297,27 @@ impl Session {
     }
 }
 
+/// What the operator does next, once the volume is let go.
+fn next_step(report: &Report) -> Option<String> {
+    let target = report.target.as_ref()?;
+    if report.error.is_some() || report.dry_run || report.command == "diagnose" {
+        return None;
+    }
+    let accepted = report.users.iter().all(|user| user.verdict() == Verdict::Accept);
+    if !accepted && !report.users.is_empty() {
+        return Some("mend what is left above, then run the same command again".into());
+    }
+    match target.kind {
+        "block" if target.given.starts_with("vol-") => Some(format!(
+            "detach {} and give it back to its instance as root volume, under the device name it had",
+            target.given
+        )),
+        "block" => Some("detach the disk, give it back to its machine as root disk, and log in".into()),
+        "image" => Some("boot the image and log in".into()),
+        _ => None,
+    }
+}
+
 /// SELinux as the volume would boot with it: its configuration, and whether there is a policy at all.
 fn selinux(view: &dyn View) -> &'static str {
     let Ok(config) = read_following(view, Path::new("/etc/selinux/config"), TEXT_LIMIT) else {
@@ -297,8 +325,8 @@ fn selinux(view: &dyn View) -> &'static str {
     };
     let value = |name: &str| {
         let lines = config.lines().map(<[u8]>::trim_ascii);
-        let values = lines.filter_map(|line| line.strip_prefix(name.as_bytes()));
-        values.last().map(|value| value.trim_ascii().to_str_lossy().to_lowercase())
+        let mut values = lines.filter_map(|line| line.strip_prefix(name.as_bytes()));
+        values.next_back().map(|value| value.trim_ascii().to_str_lossy().to_lowercase())
     };
     let policy = value("SELINUXTYPE=").unwrap_or_else(|| "targeted".into());
     let directory = Path::new("/etc/selinux").join(&policy).join("contexts/files");
@@ -368,8 +396,11 @@ fn people(report: &Report, with_diagnosis: bool) -> String {
         out.push_str(&text::actions(&report.actions, style));
     }
     for user in report.users.iter().filter(|user| user.after.is_some()) {
-        out.push_str(&text::diagnosis(user, user.last(), report, style));
+        out.push_str(&text::result(user, report, style));
     }
     out.push_str(&text::ending(report, style));
+    if let Some(next) = next_step(report) {
+        out.push_str(&text::next(&next, style));
+    }
     out
 }

@@ -364,4 +364,4 @@ impl<'a> Case<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,6 +16,8 @@ pub(super) enum Replay {
     Skip,
     /// Replays it; refused by the kernel where the device is read-only. The mount is read-only.
     ReadOnly,
+    /// The same, in a copy that needs to survive nothing: without waiting for the disk under it.
+    Scratch,
     /// Replays it. The mount takes writes.
     ReadWrite,
 }
@@ -50,8 +52,10 @@ pub(super) fn mount(
                 let both = [option, subvolume.as_str()];
                 both.iter().copied().filter(|o| !o.is_empty()).collect::<Vec<_>>().join(",")
             };
-            if replay != Replay::Skip {
-                return mount(&with(""));
+            match replay {
+                Replay::Skip => {}
+                Replay::Scratch => return mount(&with("nobarrier")),
+                Replay::ReadOnly | Replay::ReadWrite => return mount(&with("")),
             }
             // Before Linux 5.9 the option had no prefix.
             match mount(&with("rescue=nologreplay")) {
@@ -66,6 +70,7 @@ pub(super) fn mount(
             // Zeroing inode tables is not what this mount is for.
             Replay::ReadWrite => mount("noinit_itable"),
             Replay::ReadOnly => mount(""),
+            Replay::Scratch => mount("barrier=0"),
         },
     }
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "reads /proc and /sys of the helper, never the volume")]
 
 use super::block::{BlockDevice, mounts_device};
-use super::proc::{Process, SeenMount, all_mounts, names, processes, swaps, text};
+use super::proc::{Process, SeenMount, all_mounts, names, pids, swaps, text};
 use crate::sys::block::loop_status;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -83,8 +83,9 @@ fn loops_of_device(device: &BlockDevice) -> Vec<String> {
 /// Everything that holds the image: loop devices, swap.
 pub(super) fn of_image(path: &Path, metadata: &fs::Metadata) -> Vec<String> {
     let mut found = Vec::new();
-    let mounts = all_mounts();
-    for device in loops(|status| status.device == metadata.dev() && status.inode == metadata.ino()) {
+    let bound = loops(|status| status.device == metadata.dev() && status.inode == metadata.ino());
+    let mounts = if bound.is_empty() { Vec::new() } else { all_mounts() };
+    for device in bound {
         let name = device.trim_start_matches("/dev/");
         let disk = BlockDevice::disk(name);
         let mut uses = mounted(&disk, &mounts);
@@ -110,14 +111,14 @@ pub(super) fn of_lock(metadata: &fs::Metadata) -> Option<Process> {
         let pid = fields.get(4)?.parse::<u32>().ok()?;
         (fields.get(1) == Some(&"FLOCK") && inode == metadata.ino()).then_some(pid)
     })?;
-    processes().into_iter().find(|process| process.pid == pid)
+    pids().contains(&pid).then(|| Process::of(pid))
 }
 
 /// The processes, other than this one, that have the device's node open.
 fn openers(device: &BlockDevice) -> Vec<Process> {
     let node = device.node();
-    let others = processes().into_iter().filter(|p| p.pid != std::process::id());
-    others.filter(|p| descriptors(p.pid).any(|target| target == node)).take(3).collect()
+    let others = pids().into_iter().filter(|&pid| pid != std::process::id());
+    others.filter(|&pid| descriptors(pid).any(|target| target == node)).take(3).map(Process::of).collect()
 }
 
 fn descriptors(pid: u32) -> impl Iterator<Item = std::path::PathBuf> {
@@ -129,17 +130,17 @@ fn descriptors(pid: u32) -> impl Iterator<Item = std::path::PathBuf> {
 pub(super) fn of_filesystem(dev: u64) -> Vec<String> {
     let on_it = |path: &Path| fs::metadata(path).is_ok_and(|m| m.dev() == dev);
     let mut found = Vec::new();
-    for process in processes() {
-        let directory = std::path::PathBuf::from(format!("/proc/{}", process.pid));
+    for pid in pids() {
+        let directory = std::path::PathBuf::from(format!("/proc/{pid}"));
         let entries = fs::read_dir(directory.join("fd")).into_iter().flatten().flatten();
         let open = entries.map(|e| e.path()).find(|fd| on_it(fd));
         let working = || ["cwd", "root", "exe"].iter().map(|n| directory.join(n)).find(|link| on_it(link));
         if let Some(link) = open.or_else(working) {
             let file = fs::read_link(&link).unwrap_or_default();
-            let who = if process.pid == std::process::id() {
+            let who = if pid == std::process::id() {
                 "volrescue itself".to_owned()
             } else {
-                process.to_string()
+                Process::of(pid).to_string()
             };
             found.push(format!("{who} has {} open", file.display()));
         }

@@ -312,7 +312,7 @@ fn replay_in_copy(
     let size = block_size(layout, &slot, &superblock);
     let setup = LoopSetup { offset: copy.offset, size: slot.size, read_only: false, block_size: size };
     let device = LoopDevice::attach(&copy.file, &setup)?;
-    match filesystem::mount(&device, superblock.kind, &point, Replay::ReadOnly, subvolume) {
+    match filesystem::mount(&device, superblock.kind, &point, Replay::Scratch, subvolume) {
         Ok(mount) => Ok((mount, device, Some(copy))),
         Err(error) => {
             let error = filesystem::explain(error, &slot, &superblock);

@@ -83,15 +83,17 @@ impl std::fmt::Display for Process {
     }
 }
 
-/// All processes that can be seen.
-pub(super) fn processes() -> Vec<Process> {
+impl Process {
+    /// The process with this number.
+    pub(super) fn of(pid: u32) -> Self {
+        Self { pid, name: text(&PathBuf::from(format!("/proc/{pid}/comm"))).unwrap_or_default() }
+    }
+}
+
+/// The numbers of all processes that can be seen.
+pub(super) fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.map(|pid| Process {
-        pid,
-        name: text(&PathBuf::from(format!("/proc/{pid}/comm"))).unwrap_or_default(),
-    })
-    .collect()
+    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The mounts of every mount namespace that has a process.
@@ -99,13 +101,14 @@ pub(super) fn all_mounts() -> Vec<SeenMount> {
     let mut seen: Vec<SeenMount> =
         own_mounts().into_iter().map(|line| SeenMount { line, process: None }).collect();
     let mut spaces = vec![fs::read_link("/proc/thread-self/ns/mnt").unwrap_or_default()];
-    for process in processes() {
-        let Ok(space) = fs::read_link(format!("/proc/{}/ns/mnt", process.pid)) else { continue };
+    for pid in pids() {
+        let Ok(space) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
         if spaces.contains(&space) {
             continue;
         }
         spaces.push(space);
-        let bytes = fs::read(format!("/proc/{}/mountinfo", process.pid)).unwrap_or_default();
+        let process = Process::of(pid);
+        let bytes = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
         let lines = parse_mountinfo(&bytes).into_iter();
         seen.extend(lines.map(|line| SeenMount { line, process: Some(process.clone()) }));
     }
