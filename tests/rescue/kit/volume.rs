@@ -280,6 +280,9 @@ fn numbered(layout: &str) -> String {
     text
 }
 
+/// Of the images below; another number makes them anew.
+const RECIPE: u32 = 2;
+
 /// The filesystem image that all images with this filesystem are copies of; made once.
 fn pristine(filesystem: Filesystem) -> Result<PathBuf> {
     let trees = trees()?;
@@ -289,7 +292,7 @@ fn pristine(filesystem: Filesystem) -> Result<PathBuf> {
     let _lock = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, error)| error)
         .context("locking the images")?;
-    let image = directory.join(format!("{}.img", filesystem.name()));
+    let image = directory.join(format!("{}-{RECIPE}.img", filesystem.name()));
     let slim = trees.join("bookworm-slim");
     let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
     if made(&image) > made(&trees.join("bookworm-slim.stamp")) {
@@ -300,7 +303,7 @@ fn pristine(filesystem: Filesystem) -> Result<PathBuf> {
         r#"
         rm -f "$IMAGE" "$IMAGE.new"
         case $KIND in
-            ext4) truncate -s 96M "$IMAGE.new"; mkfs.ext4 -q -J size=4 -d "$SLIM" "$IMAGE.new" ;;
+            ext4) truncate -s 96M "$IMAGE.new"; mkfs.ext4 -q -b 4096 -J size=4 -d "$SLIM" "$IMAGE.new" ;;
             xfs) truncate -s 304M "$IMAGE.new"; mkfs.xfs -q "$IMAGE.new" ;;
             btrfs)
                 truncate -s 192M "$IMAGE.new"
