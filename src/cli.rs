@@ -45,6 +45,24 @@ pub enum Command {
     Generate(GenerateArgs),
 }
 
+impl Command {
+    /// How often `-v` was given.
+    #[must_use]
+    pub fn verbosity(&self) -> u8 {
+        match self {
+            Self::List(args) => args.output.verbose,
+            Self::Diagnose(args) => args.output.verbose,
+            Self::Repair(args) => args.output.verbose,
+            Self::Prove(args) => args.output.verbose,
+            Self::Undo(args) => args.output.verbose,
+            Self::History(args) => args.output.verbose,
+            Self::Shell(args) => args.output.verbose,
+            Self::Checks(args) => args.output.verbose,
+            Self::Generate(_) => 0,
+        }
+    }
+}
+
 /// Which volume, and which filesystem of it.
 #[derive(Clone, Debug, Args)]
 pub struct TargetArgs {

@@ -310,11 +310,8 @@ checks! {
     ChrootUnusable "chroot-unusable" SshdConfig "ChrootDirectory is not a directory that sshd accepts.";
     MaxSessionsZero "max-sessions-zero" SshdConfig "MaxSessions or MaxAuthTries leaves no room for a login.";
     // beside the way
-    HomeDrift "home-drift" Permissions "Entries in the home belong to ids that the user does not have.";
     ClientKeyMode "client-key-mode" Permissions "A private key or config in .ssh is open to others, so the user's own ssh refuses it.";
     SudoersMode "sudoers-mode" System "sudo refuses to work with the mode or owner of its own files.";
-    SelinuxLabel "selinux-label" Permissions "A file on the way lacks the SELinux label that the policy gives it.";
-    InodeFlags "inode-flags" Permissions "A file on the way is immutable or append-only.";
     ServiceDisabled "service-disabled" Service "The ssh service is masked, disabled or kept from starting.";
 }
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 pub mod escape;
 pub mod history;
 pub mod json;
+pub mod log;
 pub mod output;
 pub mod progress;
 pub mod text;

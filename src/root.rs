@@ -171,6 +171,18 @@ impl Root {
         .map(Directory::new)
     }
 
+    /// The directory at a relative path below an open one.
+    ///
+    /// # Errors
+    /// As [`Root::directory`].
+    pub(crate) fn directory_below(&self, dir: &Directory, path: &Path) -> Result<Directory, LookError> {
+        let names: Vec<&OsStr> = path.iter().collect();
+        if path.components().any(|part| !matches!(part, Component::Normal(_))) {
+            return Err(LookError::Errno(Errno::EINVAL as i32));
+        }
+        self.open_below(dir.as_fd(), &names, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(Directory::new)
+    }
+
     /// The directory that holds `path`, and the name in it.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use crate::cli::{Cli, Command, Fix, RepairArgs, TargetArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::report::output::{self, Style};
-use crate::report::{json, text};
+use crate::report::{json, log, text};
 use clap::Parser;
 use std::ffi::OsString;
 
@@ -28,6 +28,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage(&args, &error).number(),
     };
+    log::start(cli.command.verbosity());
     let code = match cli.command {
         Command::List(args) => list::list(&args),
         Command::Diagnose(args) => match not_yet(&args.target, &[]) {
@@ -117,7 +118,8 @@ fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
     if args.iter().any(|word| word == "--json") {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let refusal = Refusal::usage(message).hint(format!("See: volrescue {command} --help"));
+        let of = if command == "volrescue" { String::new() } else { format!("{command} ") };
+        let refusal = Refusal::usage(message).hint(format!("See: volrescue {of}--help"));
         print(&pretty(&json::failure(command, &refusal)));
     } else {
         output::stderr(&error.render().to_string());

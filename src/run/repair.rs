@@ -87,6 +87,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         let wish = wish(args, keys.clone(), &seen, report)?;
         let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
         report.notes.extend(plan.notes.iter().cloned());
+        tracing::info!("planned {} actions", plan.actions.len());
         stop.check()?;
         if args.dry_run {
             return show_dry_run(&session, plan, &stop, report);

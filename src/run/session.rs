@@ -90,6 +90,7 @@ impl Session {
             device: Some(PathBuf::from(info.device)),
             size: info.size,
         });
+        tracing::info!("opened {device}");
         stop.check()?;
         let progress = CopyProgress::new();
         let mounted = volume.mount_root(&choice, mode, needed, &mut |copied| {
@@ -98,6 +99,11 @@ impl Session {
         })?;
         progress.finish();
         let root = mounted.root()?;
+        tracing::info!(
+            "the root is {} {}",
+            mounted.info.filesystem,
+            mounted.info.uuid.as_deref().unwrap_or("without id")
+        );
         Ok(Self { root, mounted, device })
     }
 
@@ -264,6 +270,7 @@ impl Session {
         drop(root);
         match mounted.close() {
             Ok(unmounted) => {
+                tracing::info!("let go");
                 report.unmount = match unmounted {
                     Unmounted::Clean => Unmount::Clean,
                     Unmounted::NotMounted => Unmount::NotMounted,

@@ -366,4 +366,4 @@ impl<'a> Case<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 //! back. A repair that follows would not miss them, so they are put in order first.
 
 use super::step::sweep;
-use super::tree::{lost_bits, paths};
+use super::tree::{each_directory, lost_bits};
 use super::{gone, relock};
 use crate::apply::inode::{CAPABILITY, restore_privilege, to_io, unlocked};
 use crate::journal::record::{Batch, Intent, Inverse};
@@ -78,23 +78,25 @@ fn settle_intent(root: &Root, path: &Path, intent: &Intent) -> io::Result<u64> {
 /// Only entries of which chown takes something away can be half-way.
 fn settle_batch(root: &Root, batch: &Batch) -> Result<u64> {
     let mut settled = 0;
-    for (dir, path) in batch.dirs.iter().zip(paths(&batch.dirs)) {
+    each_directory(root, batch, |directory, path, dir| {
+        let Ok(directory) = directory else { return Ok(()) };
         for group in
             dir.groups.iter().filter(|group| group.mode.or(group.flags).is_some() || group.caps.is_some())
         {
             for name in &group.names {
-                let path = path.join(name.to_os_string());
-                let handle = match root.handle(&path) {
+                let handle = match directory.handle(&name.to_os_string()) {
                     Err(error) if gone(&error) => continue,
                     handle => handle?,
                 };
                 let caps = group.caps.as_ref().map(|caps| caps.0.as_slice());
-                let put = put_back(&handle, group.mode, caps, group.flags)
-                    .with_context(|| format!("putting {} in order", path.display()))?;
+                let put = put_back(&handle, group.mode, caps, group.flags).with_context(|| {
+                    format!("putting {} in order", path.join(name.to_os_string()).display())
+                })?;
                 settled += u64::from(put);
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(settled)
 }
 

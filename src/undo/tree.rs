@@ -3,13 +3,13 @@
 use super::{UndoOptions, UndoOutcome, UndoStep, Undoer, gone};
 use crate::apply::inode::{CAPABILITY, SET_ID, restore_privilege, to_io, unlocked};
 use crate::journal::record::{Batch, BatchDir, Group, Text};
-use crate::root::Directory;
+use crate::root::{Directory, Root};
 use crate::view::{FileKind, LookError};
 use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What became of the entries of a tree.
 #[derive(Debug, Default)]
@@ -45,23 +45,24 @@ enum Entry {
 }
 
 impl Undoer<'_> {
-    /// Takes a batch back, its last directory first.
+    /// Takes a batch back. No entry is in it twice, so the order does not matter.
     pub(super) fn batch(&mut self, batch: &Batch, count: &mut TreeCount) -> Result<()> {
-        let paths = paths(&batch.dirs);
-        for (dir, path) in batch.dirs.iter().zip(&paths).rev() {
-            let directory = match self.root.directory(path) {
-                Err(error) if gone(&error) => {
+        each_directory(self.root, batch, |directory, path, dir| {
+            let directory = match directory {
+                Err(error) => {
                     let names = dir.groups.iter().map(|group| group.names.len() as u64).sum();
-                    count.conflict(names, path.clone(), error.to_string());
-                    continue;
+                    count.conflict(names, path.to_path_buf(), error.to_string());
+                    return Ok(());
                 }
-                directory => directory.with_context(|| format!("opening {}", path.display()))?,
+                Ok(directory) => directory,
             };
-            count.path.clone_from(path);
+            if count.path.as_os_str().is_empty() {
+                count.path = path.to_path_buf();
+            }
             for group in &dir.groups {
-                for name in group.names.iter().rev() {
+                for name in &group.names {
                     let at = || path.join(name.to_os_string());
-                    match self.entry(&directory, name, group, batch.to) {
+                    match self.entry(directory, name, group, batch.to) {
                         Ok(Entry::Restored) => count.restored += 1,
                         Ok(Entry::Already) => {}
                         Ok(Entry::Conflict(is)) => count.conflict(1, at(), is),
@@ -72,8 +73,8 @@ impl Undoer<'_> {
                 }
                 self.watch.tick(group.names.len() as u64, path);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn entry(&self, directory: &Directory, name: &Text, group: &Group, to: (u32, u32)) -> io::Result<Entry> {
@@ -137,16 +138,36 @@ impl TreeCount {
     }
 }
 
-/// The paths of a batch's directories: each is told from the one before it.
-pub(super) fn paths(dirs: &[BatchDir]) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = Vec::with_capacity(dirs.len());
-    for dir in dirs {
-        let mut path = paths.last().cloned().unwrap_or_default();
+/// Opens the directories of a batch one by one, each told and, where it lies below, opened from the one before it.
+/// One that is gone is given as the error that says so.
+pub(super) fn each_directory(
+    root: &Root,
+    batch: &Batch,
+    mut visit: impl FnMut(Result<&Directory, &LookError>, &Path, &BatchDir) -> Result<()>,
+) -> Result<()> {
+    let mut path = PathBuf::new();
+    let mut last: Option<Directory> = None;
+    for dir in &batch.dirs {
         for _ in 0..dir.up {
             path.pop();
         }
-        path.push(dir.path.to_path());
-        paths.push(path);
+        let below = dir.path.to_path();
+        path.push(&below);
+        let opened = match &last {
+            Some(last) if dir.up == 0 && below.is_relative() => root.directory_below(last, &below),
+            _ => root.directory(&path),
+        };
+        match opened {
+            Err(error) if gone(&error) => {
+                last = None;
+                visit(Err(&error), &path, dir)?;
+            }
+            opened => {
+                let directory = opened.with_context(|| format!("opening {}", path.display()))?;
+                visit(Ok(&directory), &path, dir)?;
+                last = Some(directory);
+            }
+        }
     }
-    paths
+    Ok(())
 }

@@ -14,7 +14,7 @@ use nix::unistd::fchownat;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -96,22 +96,21 @@ impl Pending {
 
     /// Finds out what chown would take away: capabilities, and flags that forbid it.
     pub(super) fn look_closer(&mut self, root: &Root, top: &Directory, path: &Path) -> Result<()> {
+        let mut opener = Opener { root, top, path, last: None };
         for (place, entries) in &mut self.dirs {
             let wanted =
                 |entry: &PendingEntry| entry.kind() == FileKind::Regular || entry.flags & LOCKING != 0;
             if !entries.iter().any(wanted) {
                 continue;
             }
-            let Some(dir) = open(root, top, path, place)? else { continue };
+            let Some(dir) = opener.open(place)? else { continue };
             for entry in entries.iter_mut().filter(|entry| wanted(entry)) {
                 let looking = || format!("looking at {}", place.path_of(path, &entry.name).display());
                 if entry.kind() == FileKind::Regular {
-                    entry.caps = capability(&dir, &entry.name).with_context(looking)?;
+                    entry.caps = capability(dir, &entry.name).with_context(looking)?;
                 }
                 if entry.flags & LOCKING != 0 {
-                    let flags = Directory::new(dir.try_clone()?)
-                        .handle(os(entry.name.to_bytes()))
-                        .and_then(|handle| handle.flags());
+                    let flags = dir.handle(os(entry.name.to_bytes())).and_then(|handle| handle.flags());
                     entry.all_flags = match flags {
                         Err(LookError::NotFound) => None,
                         flags => Some(flags.with_context(looking)?),
@@ -141,16 +140,16 @@ impl Pending {
 
     /// Changes the owners, and puts back what that takes away.
     pub(super) fn change(&mut self, root: &Root, top: &Directory, path: &Path, to: (u32, u32)) -> Result<()> {
+        let mut opener = Opener { root, top, path, last: None };
         for (place, entries) in &self.dirs {
-            let Some(dir) = open(root, top, path, place)? else { continue };
-            let directory = Directory::new(dir);
+            let Some(directory) = opener.open(place)? else { continue };
             directory.check_real().with_context(|| format!("changing {}", place.path(path).display()))?;
             for entry in entries {
                 // On a running system names may change hands between looking and changing; on a volume of our own
                 // they do not, and one call is enough.
                 let done = match root.crossing() {
-                    Crossing::Never if entry.is_plain() => chown_name(&directory, entry, to),
-                    _ => chown_inode(&directory, entry, to),
+                    Crossing::Never if entry.is_plain() => chown_name(directory, entry, to),
+                    _ => chown_inode(directory, entry, to),
                 };
                 match done {
                     Ok(true) => self.changed += 1,
@@ -184,19 +183,38 @@ fn groups(entries: &[PendingEntry]) -> Vec<Group> {
     groups.into_iter().map(group).collect()
 }
 
-/// Opens a directory of the batch; `None` if it went away.
-fn open(root: &Root, top: &Directory, path: &Path, place: &Place) -> Result<Option<OwnedFd>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-    match root.open_below(top.as_fd(), &place.names_below(0), flags) {
-        Err(LookError::NotFound | LookError::NotDirectory | LookError::Loop) => Ok(None),
-        opened => opened.map(Some).with_context(|| format!("opening {}", place.path(path).display())),
+/// Opens the directories of a batch, each from the one before it where it lies below: a chain of ten thousand would
+/// otherwise be walked from its top ten thousand times.
+struct Opener<'a> {
+    root: &'a Root,
+    top: &'a Directory,
+    path: &'a Path,
+    last: Option<(Arc<Place>, Directory)>,
+}
+
+impl Opener<'_> {
+    /// `None` if it went away.
+    fn open(&mut self, place: &Arc<Place>) -> Result<Option<&Directory>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let (from, above) = match &self.last {
+            Some((last, directory)) if last.common_depth(place) == last.depth() => (directory, last.depth()),
+            _ => (self.top, 0),
+        };
+        match self.root.open_below(from.as_fd(), &place.names_below(above), flags) {
+            Err(LookError::NotFound | LookError::NotDirectory | LookError::Loop) => Ok(None),
+            opened => {
+                let opened =
+                    opened.with_context(|| format!("opening {}", place.path(self.path).display()))?;
+                Ok(Some(&self.last.insert((Arc::clone(place), Directory::new(opened))).1))
+            }
+        }
     }
 }
 
 /// `security.capability` of one name in an open directory, not through a link.
-fn capability(dir: &OwnedFd, name: &CString) -> io::Result<Option<Vec<u8>>> {
+fn capability(dir: &Directory, name: &CString) -> io::Result<Option<Vec<u8>>> {
     // Sound because what follows the descriptor is a single name, and the call does not follow a link there.
-    let mut path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    let mut path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()));
     path.push(os(name.to_bytes()));
     match xattr::get(&path, CAPABILITY) {
         Err(error) => match error.raw_os_error().map(Errno::from_raw) {

@@ -104,8 +104,8 @@ const MODULES: [&str; 13] = [
 ];
 
 /// A volume under test.
-pub(super) struct Bed {
-    pub(super) tree: MemTree,
+pub(crate) struct Bed {
+    pub(crate) tree: MemTree,
     address: &'static str,
 }
 
@@ -124,7 +124,7 @@ impl std::ops::DerefMut for Bed {
 
 impl Bed {
     /// Debian 12, as the package and the installer leave it.
-    fn debian() -> Self {
+    pub(crate) fn debian() -> Self {
         let mut bed = Self::any();
         bed.file("/etc/os-release", 0o644, 0, 0, b"ID=debian\nVERSION_ID=\"12\"\n");
         let status =

@@ -1,0 +1,218 @@
+//! Plans over a volume in memory, judged by the evaluation that made the diagnosis.
+
+use super::*;
+use crate::finding::FixedBy;
+use crate::keys::testing::key;
+use crate::sshd::evaluate::tests::Bed;
+use crate::view::{FileKind, LookError};
+use std::path::Path;
+
+const HOME: &str = "/home/u";
+const SSH: &str = "/home/u/.ssh";
+const KEYS: &str = "/home/u/.ssh/authorized_keys";
+/// 2025-11-24.
+const NOW: i64 = 1_764_000_000;
+
+fn wish() -> Wish {
+    Wish {
+        keys: vec![],
+        create_user: false,
+        sudo: false,
+        minimal: false,
+        tree: TreePolicy::Tree { also: vec![] },
+        host_keys: vec![],
+        now: NOW,
+    }
+}
+
+fn minimal() -> Wish {
+    Wish { minimal: true, tree: TreePolicy::Login, ..wish() }
+}
+
+fn plan(bed: &Bed, wish: &Wish) -> Plan {
+    build(&bed.tree, &OsFacts::detect(&bed.tree), &[BString::from("u")], wish).unwrap()
+}
+
+/// The volume after the plan.
+fn after<'a>(bed: &'a Bed, plan: &Plan) -> Overlay<'a> {
+    let mut view = Overlay::new(&bed.tree);
+    plan.actions.iter().for_each(|action| view.apply(action));
+    view
+}
+
+fn shown(view: &dyn View, path: &str) -> String {
+    view.lstat(Path::new(path)).map_or_else(|error| error.to_string(), |stat| stat.mode_owner())
+}
+
+fn paths(plan: &Plan) -> Vec<String> {
+    let single = plan.actions.iter().filter(|action| !matches!(action.change, Change::ChownTree { .. }));
+    single.map(|action| action.path.display().to_string()).collect()
+}
+
+#[test]
+fn the_documented_tree_is_brought_whatever_was_there() {
+    let mut bed = Bed::debian();
+    bed.chmod("/", 0o777).chmod("/home", 0o777).chown("/home", 55, 55);
+    bed.chmod(HOME, 0o2777)
+        .chown(HOME, 55, 55)
+        .chmod(SSH, 0o755)
+        .chown(SSH, 0, 0)
+        .chmod(KEYS, 0o4666)
+        .chown(KEYS, 7, 7);
+    let plan = plan(&bed, &wish());
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept);
+    let view = after(&bed, &plan);
+    assert_eq!(shown(&view, "/"), "0755 0:0");
+    assert_eq!(shown(&view, "/home"), "0755 0:0");
+    assert_eq!(shown(&view, HOME), "0700 1000:1000");
+    assert_eq!(shown(&view, SSH), "0700 1000:1000");
+    assert_eq!(shown(&view, KEYS), "0600 1000:1000");
+    let again = build(&view, &OsFacts::detect(&view), &[BString::from("u")], &wish()).unwrap();
+    assert_eq!(paths(&again), Vec::<String>::new());
+}
+
+#[test]
+fn no_bit_is_added_that_no_check_needs() {
+    let mut bed = Bed::debian();
+    bed.chmod("/home", 0o711).chmod(HOME, 0o500).chmod(SSH, 0o500).chmod(KEYS, 0o400);
+    let plan = plan(&bed, &wish());
+    assert_eq!(paths(&plan), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_broken_gets_the_documented_mode_whole() {
+    let mut bed = Bed::debian();
+    bed.chmod("/home", 0o700).chmod(HOME, 0o0).chmod(SSH, 0o600).chmod(KEYS, 0o0);
+    let view_plan = plan(&bed, &wish());
+    let view = after(&bed, &view_plan);
+    for (path, wanted) in
+        [("/home", "0755 0:0"), (HOME, "0700 1000:1000"), (SSH, "0700 1000:1000"), (KEYS, "0600 1000:1000")]
+    {
+        assert_eq!(shown(&view, path), wanted);
+    }
+}
+
+#[test]
+fn minimal_leaves_alone_what_sshd_accepts() {
+    let mut bed = Bed::debian();
+    bed.chmod("/home", 0o777).chmod(HOME, 0o755).chmod(SSH, 0o755).chmod(KEYS, 0o644).chown(KEYS, 0, 0);
+    assert_eq!(paths(&plan(&bed, &minimal())), Vec::<String>::new());
+    bed.chmod(HOME, 0o757).chmod("/home", 0o700);
+    let plan = plan(&bed, &minimal());
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept);
+    let view = after(&bed, &plan);
+    assert_eq!(shown(&view, HOME), "0755 1000:1000");
+    assert_eq!(shown(&view, "/home"), "0701 0:0");
+    assert_eq!(shown(&view, KEYS), "0644 0:0");
+}
+
+#[test]
+fn a_chroot_home_of_root_stays_roots() {
+    let mut bed = Bed::debian();
+    let config = "UsePAM yes\nChrootDirectory %h\nForceCommand internal-sftp\n";
+    bed.file("/etc/ssh/sshd_config", 0o644, 0, 0, config.as_bytes());
+    bed.chown(HOME, 0, 0).chmod(HOME, 0o755);
+    let plan = plan(&bed, &wish());
+    assert_eq!(shown(&after(&bed, &plan), HOME), "0755 0:0");
+    assert!(plan.notes.iter().any(|note| note.contains("sshd would refuse")), "{:?}", plan.notes);
+}
+
+#[test]
+fn a_link_out_of_the_home_leads_to_no_change_there() {
+    let mut bed = Bed::debian();
+    bed.remove(SSH).link(SSH, "/etc").chmod("/etc/passwd", 0o644);
+    bed.file("/etc/authorized_keys", 0o666, 9, 9, b"junk\n");
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    assert!(!paths(&plan).iter().any(|path| path.starts_with("/etc/authorized_keys")), "{:?}", paths(&plan));
+    assert_ne!(plan.predicted[0].verdict, Verdict::Accept);
+}
+
+#[test]
+fn a_dangling_link_gives_way_to_a_directory_of_keys() {
+    let mut bed = Bed::debian();
+    let line = bed.tree.nodes[Path::new(KEYS)].content.clone();
+    bed.remove(SSH).link(SSH, "/nowhere/at/all");
+    let given = crate::keys::read_key(&line).unwrap();
+    let crate::keys::KeyForm::Public(keys) = given else { panic!("the bed's key is public") };
+    let plan = plan(&bed, &Wish { keys, ..wish() });
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept, "{:?}", plan.predicted[0].findings);
+    let view = after(&bed, &plan);
+    assert_eq!(shown(&view, SSH), "0700 1000:1000");
+    assert_eq!(shown(&view, KEYS), "0600 1000:1000");
+    assert_eq!(view.lstat(Path::new("/nowhere")).unwrap_err(), LookError::NotFound);
+}
+
+#[test]
+fn a_key_is_added_once_and_other_lines_stay() {
+    let mut bed = Bed::debian();
+    let old = bed.tree.nodes[Path::new(KEYS)].content.clone();
+    let wish = Wish { keys: vec![key(8)], ..wish() };
+    let first = plan(&bed, &wish);
+    let view = after(&bed, &first);
+    let new = view.read(Path::new(KEYS), 1 << 20).unwrap();
+    assert!(new.starts_with(&old));
+    bed.file(KEYS, 0o600, 1000, 1000, &new);
+    assert!(!paths(&plan(&bed, &wish)).contains(&KEYS.to_owned()));
+}
+
+#[test]
+fn a_line_that_binds_the_key_by_policy_is_not_bypassed() {
+    let mut bed = Bed::debian();
+    let mut line = b"from=\"10.0.0.1\" ".to_vec();
+    line.extend(bed.tree.nodes[Path::new(KEYS)].content.clone());
+    bed.file(KEYS, 0o600, 1000, 1000, &line);
+    let crate::keys::KeyForm::Public(keys) = crate::keys::read_key(&line).unwrap() else { panic!() };
+    let plan = plan(&bed, &Wish { keys, ..wish() });
+    assert!(!paths(&plan).contains(&KEYS.to_owned()));
+    assert!(plan.notes.iter().any(|note| note.contains("from=")), "{:?}", plan.notes);
+}
+
+#[test]
+fn a_missing_home_is_made_from_the_skeleton() {
+    let mut bed = Bed::debian();
+    bed.remove(HOME).file("/etc/skel/.profile", 0o644, 0, 0, b"x\n");
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    let view = after(&bed, &plan);
+    assert_eq!(shown(&view, HOME), "0700 1000:1000");
+    assert_eq!(shown(&view, "/home/u/.profile"), "0644 1000:1000");
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept, "{:?}", plan.predicted[0].findings);
+}
+
+#[test]
+fn a_fifo_where_the_keys_belong_is_named_and_left() {
+    let mut bed = Bed::debian();
+    bed.remove(KEYS).put(KEYS, FileKind::Fifo, 0o600, 1000, 1000, b"");
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    let view = after(&bed, &plan);
+    assert_eq!(view.lstat(Path::new(KEYS)).unwrap().kind, FileKind::Fifo);
+    assert!(plan.predicted[0].findings.iter().any(
+        |finding| finding.check == CheckId::KeyFileNotRegular || finding.fixed_by != FixedBy::Permissions
+    ));
+    // sshd goes on to the second file.
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept);
+    assert!(view.lstat(Path::new("/home/u/.ssh/authorized_keys2")).is_ok());
+}
+
+#[test]
+fn a_missing_user_comes_back_with_the_ids_of_the_home() {
+    let mut bed = Bed::debian();
+    let passwd = String::from_utf8(bed.tree.nodes[Path::new("/etc/passwd")].content.clone()).unwrap();
+    let without: String =
+        passwd.lines().filter(|line| !line.starts_with("u:")).map(|line| format!("{line}\n")).collect();
+    bed.file("/etc/passwd", 0o644, 0, 0, without.as_bytes());
+    let plan = plan(&bed, &Wish { create_user: true, ..wish() });
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept, "{:?}", plan.predicted[0].findings);
+    assert_eq!(plan.predicted[0].user.as_ref().unwrap().uid, 1000);
+}
+
+#[test]
+fn a_home_that_is_not_the_users_own_is_not_walked() {
+    let mut bed = Bed::debian();
+    let passwd = String::from_utf8(bed.tree.nodes[Path::new("/etc/passwd")].content.clone()).unwrap();
+    bed.file("/etc/passwd", 0o644, 0, 0, passwd.replace(":/home/u:", ":/var/www:").as_bytes());
+    bed.dir("/var/www", 0o755, 0, 0);
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    assert!(!plan.actions.iter().any(|action| matches!(action.change, Change::ChownTree { .. })));
+    assert_eq!(shown(&after(&bed, &plan), "/var/www"), "0755 0:0");
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept, "{:?}", plan.predicted[0].findings);
+}
