@@ -35,6 +35,9 @@ pub const MAIN_FILE: &str = "/etc/ssh/sshd_config";
 /// The most undecided criteria that are tried one by one.
 const MAX_TRIED: usize = 32;
 
+/// The most lines that are read again for it.
+const MAX_LINES_TRIED: usize = 1_000_000;
+
 /// A value and the line that set it; no line means the build's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setting<T> {
@@ -250,7 +253,9 @@ impl Config {
                 undecided.push(undecided_here);
             }
         };
-        for (number, one) in hanging.iter().enumerate().take(MAX_TRIED) {
+        let lines: usize = self.sources.files.iter().map(|file| file.lines.len()).sum();
+        let tried = (MAX_LINES_TRIED / lines.max(1)).min(MAX_TRIED);
+        for (number, one) in hanging.iter().enumerate().take(tried) {
             let (other, _) = self.effective_assuming(connection, Assume::One(number));
             if other.without_places() != silent {
                 tell(&mut undecided, one);
@@ -282,8 +287,22 @@ impl Config {
         let mut effective = self.merge(&options);
         // A line that stops the start is told as such.
         let new = |error: &ConfigError| !self.errors.iter().any(|known| known.at == error.at);
-        effective.fatal = errors.into_iter().find(new).or(effective.fatal);
+        effective.fatal = errors.into_iter().find(new).or(effective.fatal).or_else(|| self.crash(&options));
         (effective, asked.hanging.into_inner())
+    }
+
+    /// 9.5 to 10.0 die where a matching block brings a Subsystem and there is none at the global level: the number of
+    /// entries is copied before the entries themselves.
+    fn crash(&self, block: &Options) -> Option<ConfigError> {
+        let build = &self.build;
+        let (_, at) = block.subsystems.iter().next()?;
+        if !self.global.subsystems.is_empty() || !build.at_least(9, 5) || build.at_least(10, 1) {
+            return None;
+        }
+        let at = self.place(*at)?;
+        let text = BString::from(self.text_at(&at).unwrap_or_default());
+        let says = "session process for connection killed by signal 11".to_owned();
+        Some(ConfigError { at, text, says, stops_start: false, kind: ErrorKind::Syntax })
     }
 
     fn use_dns(&self) -> bool {

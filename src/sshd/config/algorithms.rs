@@ -132,7 +132,7 @@ const GSSAPI_KEXES: &[&str] = &[
     "gss-curve25519-sha256-",
 ];
 
-/// Names that sshd takes for a type of key, though no algorithm bears them.
+/// Names that sshd took for a type of key up to 9.8, though no algorithm bears them.
 const SHORT_NAMES: &[&str] = &["ED25519", "ED25519-SK", "ECDSA", "ECDSA-SK", "RSA", "DSA"];
 
 fn table(kind: Kind) -> &'static [Name] {
@@ -232,11 +232,14 @@ fn all_keys(build: &Build) -> Vec<&'static str> {
 }
 
 fn is_short_name(build: &Build, name: &[u8]) -> bool {
-    SHORT_NAMES.iter().any(|short| {
-        short.as_bytes().eq_ignore_ascii_case(name)
-            && (*short != "DSA" || !build.at_least(9, 8))
-            && (!short.ends_with("-SK") || build.at_least(8, 2))
-    }) || (build.gssapi && name.eq_ignore_ascii_case(b"null"))
+    let taken = !build.at_least(9, 9);
+    taken
+        && SHORT_NAMES.iter().any(|short| {
+            short.as_bytes().eq_ignore_ascii_case(name)
+                && (*short != "DSA" || !build.at_least(9, 8))
+                && (!short.ends_with("-SK") || build.at_least(8, 2))
+        })
+        || (build.gssapi && name.eq_ignore_ascii_case(b"null"))
 }
 
 fn is_gssapi_kex(build: &Build, name: &[u8]) -> bool {

@@ -1,6 +1,7 @@
 //! Keywords whose value no decision needs: only whether sshd takes it.
 
 use super::keyword::Op;
+use super::lex::vis;
 use super::pass::{Here, Pass, Trouble, Words};
 use super::set::{argument, time};
 use super::value;
@@ -17,7 +18,7 @@ impl Pass<'_> {
                 while let Some(word) = words.next_listed() {
                     let known = ["none", "touch-required", "verify-required"];
                     if !known.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(&word)) {
-                        let says = format!("unsupported {} option {}", here.keyword, word.as_bstr());
+                        let says = format!("unsupported {} option {}", here.keyword, vis(&word));
                         return Err(here.line(says));
                     }
                 }
@@ -43,7 +44,7 @@ impl Pass<'_> {
                 if word != b"default" {
                     match value::scaled(&word) {
                         Err(wrong) => {
-                            let number = word.as_bstr();
+                            let number = vis(&word);
                             let says = format!("Bad {} number '{number}': {wrong}", here.keyword);
                             return Err(here.line(says));
                         }
@@ -124,14 +125,14 @@ impl Pass<'_> {
                 if matches!(word.as_slice(), b"no" | b"point-to-point" | b"ethernet" | b"yes") {
                     return Ok(());
                 }
-                Err(here.line(format!("bad {} argument {}", here.keyword, word.as_bstr())))
+                Err(here.line(format!("bad {} argument {}", here.keyword, vis(&word))))
             }
             Op::PermitOpen | Op::PermitListen => self.permit_open(op, here, words),
             Op::IpQos => {
                 let first = argument(words).ok_or_else(|| here.missing())?;
                 for word in std::iter::once(first).chain(words.next()) {
-                    if !value::is_ip_qos(&word) {
-                        let says = format!("Bad {} value: {}", here.keyword, word.as_bstr());
+                    if !value::is_ip_qos(&word, !self.build.at_least(10, 0)) {
+                        let says = format!("Bad {} value: {}", here.keyword, vis(&word));
                         return Err(here.line(says));
                     }
                 }
@@ -148,7 +149,7 @@ impl Pass<'_> {
                 if value::is_hash(&word) {
                     return Ok(());
                 }
-                Err(here.line(format!("Invalid {} algorithm \"{}\".", here.keyword, word.as_bstr())))
+                Err(here.line(format!("Invalid {} algorithm \"{}\".", here.keyword, vis(&word))))
             }
             Op::RDomain => Err(here.line("setting RDomain not supported on this platform.")),
             Op::ChannelTimeout => self.channel_timeout(here, words),
@@ -189,7 +190,7 @@ impl Pass<'_> {
             } else {
                 let interval = word.split_once_str("=").filter(|(pattern, _)| !pattern.is_empty());
                 if interval.and_then(|(_, interval)| value::time(interval)).is_none() {
-                    return Err(here.line(format!("invalid channel timeout {}", word.as_bstr())));
+                    return Err(here.line(format!("invalid channel timeout {}", vis(&word))));
                 }
             }
             // 9.2 to 9.6 never counted, so "none" was refused only before other words.
@@ -207,7 +208,7 @@ impl Pass<'_> {
             }
             if matches!(word.as_slice(), b"any" | b"none") && (new || count == 0) {
                 if count > 0 {
-                    let says = format!("{} must appear alone on a {} line.", word.as_bstr(), here.keyword);
+                    let says = format!("{} must appear alone on a {} line.", vis(&word), here.keyword);
                     return Err(here.line(says));
                 }
                 if !new {
@@ -242,8 +243,7 @@ fn penalties(here: &Here, words: &mut Words) -> Outcome {
         any = true;
         if word.eq_ignore_ascii_case(b"no") || word.eq_ignore_ascii_case(b"yes") {
             if words.left() > 0 {
-                let says =
-                    format!("keyword {} \"{}\" argument must appear alone.", here.keyword, word.as_bstr());
+                let says = format!("keyword {} \"{}\" argument must appear alone.", here.keyword, vis(&word));
                 return Err(here.line(says));
             }
         } else if let Some(time) = TIMES.iter().find_map(|name| word.strip_prefix(name.as_bytes())) {
@@ -256,12 +256,12 @@ fn penalties(here: &Here, words: &mut Words) -> Outcome {
             value::number(number, 0, value::INT_MAX)
                 .map_err(|wrong| here.line(format!("{} value {wrong}.", here.keyword)))?;
         } else if !WORDS.contains(&word.as_slice()) {
-            return Err(here.line(format!("unsupported {} keyword {}", here.keyword, word.as_bstr())));
+            return Err(here.line(format!("unsupported {} keyword {}", here.keyword, vis(&word))));
         }
     }
     if any { Ok(()) } else { Err(here.line(format!("no {} specified", here.keyword))) }
 }
 
 fn or_none(word: Option<&[u8]>) -> String {
-    word.map_or_else(|| "<NONE>".to_owned(), |word| word.to_str_lossy().into_owned())
+    word.map_or_else(|| "<NONE>".to_owned(), vis)
 }

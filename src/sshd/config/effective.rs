@@ -4,6 +4,7 @@
 
 use super::algorithms::{Kind, assemble, default};
 use super::keyword::Op;
+use super::lex::vis;
 use super::pass::{At, Options};
 use super::{Config, ConfigError, Effective, ErrorKind, MAIN_FILE, PermitRootLogin, Setting};
 use crate::finding::Location;
@@ -286,18 +287,23 @@ impl Merged<'_> {
     /// The error says what sshd says when nothing is left of a list.
     fn algorithms(&self, op: Op, kind: Kind) -> Result<Setting<Vec<String>>, ConfigError> {
         let build = &self.config.build;
+        let per_connection = matches!(op, Op::PubkeyAcceptedAlgorithms | Op::CaSignatureAlgorithms);
         let Setting { value, at } = self.text(op);
         let Some(value) = value else {
             return Ok(Setting { value: default(build, kind), at: None });
         };
         match assemble(build, kind, &value) {
+            // The lists are gone through once more for every connection, and an empty one is then taken for none.
+            Some(value) if value.is_empty() && per_connection && !self.block.texts.contains_key(&op) => {
+                Ok(Setting { value: default(build, kind), at })
+            }
             Some(value) => Ok(Setting { value, at }),
             None => {
                 let at = at.unwrap_or(Location { file: PathBuf::from(MAIN_FILE), line: 0 });
                 Err(ConfigError {
                     text: BString::from(self.config.text_at(&at).unwrap_or_default()),
                     at,
-                    says: format!("{}: Invalid argument", assembled_name(op)),
+                    says: format!("{}: invalid argument", assembled_name(op)),
                     stops_start: false,
                     kind: ErrorKind::Syntax,
                 })
@@ -335,7 +341,7 @@ fn permit_root_login(value: i64) -> PermitRootLogin {
 
 /// Why the host of a ListenAddress cannot be listened on, as far as the disk tells.
 fn listen_fault(view: &dyn View, host: &[u8], family: i64) -> Option<(ErrorKind, String)> {
-    let name = host.as_bstr();
+    let name = vis(host);
     match (parse_address(host), family) {
         (Some(IpAddr::V4(_)), 6) | (Some(IpAddr::V6(_)), 4) => {
             let says = format!("bad addr or host: {name} (Address family for hostname not supported)");
@@ -345,18 +351,21 @@ fn listen_fault(view: &dyn View, host: &[u8], family: i64) -> Option<(ErrorKind,
         (None, _) => {}
     }
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._%:".contains(byte);
+    // glibc takes this for every address.
+    if host == b"*" {
+        return None;
+    }
     if host.is_empty() || !host.iter().all(is_name) {
         let says = format!("bad addr or host: {name} (Name or service not known)");
         return Some((ErrorKind::Syntax, says));
     }
     let hosts = read_following(view, Path::new("/etc/hosts"), TEXT_LIMIT).unwrap_or_default();
-    let known = host.eq_ignore_ascii_case(b"localhost")
-        || hosts.lines().any(|line| {
-            let line = &line[..line.find_byte(b'#').unwrap_or(line.len())];
-            line.split(u8::is_ascii_whitespace)
-                .filter(|word| !word.is_empty())
-                .skip(1)
-                .any(|word| word.eq_ignore_ascii_case(host))
-        });
+    let known = hosts.lines().any(|line| {
+        let line = &line[..line.find_byte(b'#').unwrap_or(line.len())];
+        line.split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty())
+            .skip(1)
+            .any(|word| word.eq_ignore_ascii_case(host))
+    });
     (!known).then(|| (ErrorKind::Unknown, format!("whether ListenAddress {name} resolves when sshd starts")))
 }

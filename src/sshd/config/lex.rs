@@ -5,6 +5,7 @@
 
 use crate::sshd::build::Build;
 use bstr::ByteSlice;
+use std::fmt::Write as _;
 
 const BLANKS: &[u8] = b" \t\r\n";
 /// The buffer of the line reader before 7.8, without the terminating NUL.
@@ -150,6 +151,21 @@ pub(super) fn split_words(text: &[u8]) -> Option<Vec<Vec<u8>>> {
         words.push(word);
     }
     Some(words)
+}
+
+/// Bytes as sshd writes them into its log: backslashes doubled, what is not printable in octal.
+pub(super) fn vis(text: &[u8]) -> String {
+    let mut written = String::new();
+    for &byte in text {
+        match byte {
+            b'\\' => written.push_str("\\\\"),
+            b' '..=b'~' | b'\t' => written.push(char::from(byte)),
+            _ => {
+                let _ = write!(written, "\\{byte:03o}");
+            }
+        }
+    }
+    written
 }
 
 /// Trailing blanks and form feeds are cut, but never the first byte.

@@ -6,14 +6,14 @@
 
 use super::criteria::{Answer, Asked, version};
 use super::keyword::{Op, lookup};
-use super::lex::{Cursor, Line, split_words, trim_end};
+use super::lex::{Cursor, Line, split_words, trim_end, vis};
 use super::source::{ReadError, SourceFile, Sources};
 use super::{ConfigError, ErrorKind};
 use crate::finding::Location;
 use crate::sshd::build::Build;
 use crate::view::View;
 use bstr::{BString, ByteSlice};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The deepest Include.
@@ -34,7 +34,7 @@ pub(super) struct Options {
     pub(super) lists: BTreeMap<Op, Vec<(BString, At)>>,
     pub(super) ports: Vec<u16>,
     pub(super) listen: Vec<(Vec<u8>, At)>,
-    pub(super) subsystems: BTreeSet<Vec<u8>>,
+    pub(super) subsystems: BTreeMap<Vec<u8>, At>,
 }
 
 /// Where files come from.
@@ -75,6 +75,16 @@ pub(super) enum Trouble {
 }
 
 type Outcome<T = ()> = Result<T, Trouble>;
+
+/// Why a Match line is not taken, in sshd's words.
+enum BadMatch {
+    /// Followed by "Bad Match condition".
+    Cause(String),
+    /// The last word before sshd ends.
+    Alone(String),
+    /// "Bad Match condition" is all that is said.
+    Silent,
+}
 
 /// The words after a keyword, cut by the rules of the version.
 pub(super) enum Words {
@@ -163,6 +173,15 @@ impl std::fmt::Debug for Pass<'_> {
     }
 }
 
+/// Which line is read.
+struct Spot {
+    /// "/etc/ssh/sshd_config line 3".
+    name: String,
+    at: At,
+    /// The line as sshd counts.
+    counted: u32,
+}
+
 /// The line that is being read, as its checks need it.
 pub(super) struct Here {
     /// "/etc/ssh/sshd_config line 3".
@@ -170,6 +189,8 @@ pub(super) struct Here {
     /// The keyword as written.
     pub(super) keyword: String,
     pub(super) at: At,
+    /// The line as sshd counts.
+    counted: u32,
     pub(super) active: bool,
 }
 
@@ -206,7 +227,8 @@ impl<'a> Pass<'a> {
         let end = option.find_byte(0).unwrap_or(option.len());
         let line = Line { text: option[..end].to_vec(), start: 0, number: 0 };
         let mut flags = Flags::default();
-        let found = self.line("command-line line 0", (0, 0), &line, &mut true, &mut flags, None);
+        let spot = Spot { name: "command-line line 0".to_owned(), at: (0, 0), counted: 0 };
+        let found = self.line(spot, &line, &mut true, &mut flags, None);
         if let Err(trouble) = found {
             self.report(trouble, Location { file: PathBuf::from("command-line"), line: 0 }, option);
         }
@@ -215,7 +237,7 @@ impl<'a> Pass<'a> {
     fn file(&mut self, index: usize, mut flags: Flags, active: &mut bool, depth: u32) {
         let Some(file) = self.sources().files.get(index).cloned() else { return };
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        for (line, sshd_counts) in file.lines.iter().zip(1_u32..) {
+        for (line, counted) in file.lines.iter().zip(1_u32..) {
             if self.halted {
                 return;
             }
@@ -224,8 +246,9 @@ impl<'a> Pass<'a> {
                 let says = format!("the configuration has more than {MAX_LINES} lines");
                 Err(Trouble::Halt(ErrorKind::Unknown, says))
             } else {
-                let name = format_args!("{} line {sshd_counts}", file.path.display()).to_string();
-                self.line(&name, (number, line.number), line, active, &mut flags, Some(depth))
+                let name = format!("{} line {counted}", file.path.display());
+                let spot = Spot { name, at: (number, line.number), counted };
+                self.line(spot, line, active, &mut flags, Some(depth))
             };
             if let Err(trouble) = found {
                 let at = Location { file: file.path.clone(), line: line.number };
@@ -251,8 +274,7 @@ impl<'a> Pass<'a> {
 
     fn line(
         &mut self,
-        name: &str,
-        at: At,
+        spot: Spot,
         line: &Line,
         active: &mut bool,
         flags: &mut Flags,
@@ -273,8 +295,8 @@ impl<'a> Pass<'a> {
         if keyword.is_empty() || keyword[0] == b'#' {
             return Ok(());
         }
-        let here =
-            Here { name: name.to_owned(), keyword: keyword.to_str_lossy().into_owned(), at, active: *active };
+        let Spot { name, at, counted } = spot;
+        let here = Here { name, keyword: vis(&keyword), at, counted, active: *active };
         let new_words = self.build.at_least(8, 7);
         if new_words && cursor.rest().is_none_or(<[u8]>::is_empty) {
             return Err(here.line(format!("no argument after keyword \"{}\"", here.keyword)));
@@ -283,7 +305,7 @@ impl<'a> Pass<'a> {
             if !*active && self.asked.is_some() {
                 return Ok(());
             }
-            let name = name.replacen(" line ", ": line ", 1);
+            let name = here.name.replacen(" line ", ": line ", 1);
             return Err(Trouble::Line(format!("{name}: Bad configuration option: {}", here.keyword)));
         };
         let mut words = if new_words {
@@ -316,7 +338,7 @@ impl<'a> Pass<'a> {
             }
             Words::Old(cursor) => match cursor.next() {
                 Some(word) if !word.is_empty() => {
-                    Err(here.line(format!("garbage at end of line; \"{}\".", word.as_bstr())))
+                    Err(here.line(format!("garbage at end of line; \"{}\".", vis(&word))))
                 }
                 _ => Ok(()),
             },
@@ -383,6 +405,7 @@ impl<'a> Pass<'a> {
                 self.file(file, inner, active, depth + 1);
                 *active = outer;
                 if self.halted {
+                    words.consume();
                     return Ok(());
                 }
             }
@@ -416,7 +439,11 @@ impl<'a> Pass<'a> {
         };
         let matched = found.map_err(|cause| {
             let bad = format!("{}: Bad Match condition", here.name);
-            Trouble::Line(if cause.is_empty() { bad } else { format!("{cause}; {bad}") })
+            Trouble::Line(match cause {
+                BadMatch::Cause(cause) => format!("{cause}; {bad}"),
+                BadMatch::Alone(cause) => cause,
+                BadMatch::Silent => bad,
+            })
         });
         *active = !flags.never_match && *matched.as_ref().unwrap_or(&false);
         flags.match_only = false;
@@ -438,7 +465,7 @@ impl<'a> Pass<'a> {
         asked: Option<&Asked<'_>>,
         next: &mut dyn FnMut() -> Option<Vec<u8>>,
         by_words: bool,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, BadMatch> {
         let mut result = true;
         let mut criteria = 0;
         while let Some(mut name) = next() {
@@ -451,11 +478,13 @@ impl<'a> Pass<'a> {
             }
             criteria += 1;
             if name.eq_ignore_ascii_case(b"all") {
-                let alone = criteria == 1 && next().is_none_or(|word| word.is_empty() || word[0] == b'#');
-                if !alone {
-                    return Err("'all' cannot be combined with other Match attributes".to_owned());
+                let behind = next();
+                let comment = behind.as_ref().is_some_and(|word| word.first() == Some(&b'#'));
+                if criteria > 1 || !(comment || behind.is_none_or(|word| word.is_empty())) {
+                    let says = "'all' cannot be combined with other Match attributes";
+                    return Err(BadMatch::Cause(says.to_owned()));
                 }
-                if by_words {
+                if comment {
                     while next().is_some() {}
                 }
                 return Ok(true);
@@ -464,7 +493,7 @@ impl<'a> Pass<'a> {
                 result &= asked.is_some_and(Asked::invalid_user);
                 continue;
             }
-            let written = name.to_str_lossy().into_owned();
+            let written = vis(&name);
             let equals = name.find_byte(b'=').filter(|&at| by_words && is_criterion(&name[..at]));
             let value = match equals {
                 Some(at) => {
@@ -475,12 +504,12 @@ impl<'a> Pass<'a> {
                 None => next(),
             };
             let Some(value) = value.filter(|value| !value.is_empty() && value[0] != b'#') else {
-                return Err(format!("Missing Match criteria for {}", name.to_str_lossy()));
+                return Err(BadMatch::Cause(format!("Missing Match criteria for {}", vis(&name))));
             };
             result &= self.criterion(here, asked, &name, &value, &written)?;
         }
         if criteria == 0 {
-            return Err("One or more attributes required for Match".to_owned());
+            return Err(BadMatch::Cause("One or more attributes required for Match".to_owned()));
         }
         Ok(result)
     }
@@ -492,7 +521,7 @@ impl<'a> Pass<'a> {
         name: &[u8],
         value: &[u8],
         written: &str,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, BadMatch> {
         let name = name.to_ascii_lowercase();
         Ok(match name.as_slice() {
             b"user" => asked.is_some_and(|asked| asked.user(value)),
@@ -510,20 +539,17 @@ impl<'a> Pass<'a> {
                 match answer {
                     Answer::Yes => true,
                     Answer::No => false,
-                    Answer::Malformed if asked.is_some() => return Err(String::new()),
+                    Answer::Malformed if asked.is_some() => return Err(BadMatch::Silent),
                     Answer::Malformed => {
-                        return Err(format!(
-                            "Invalid Match {} argument '{}' at line {}",
-                            name.as_bstr(),
-                            value.as_bstr(),
-                            here.at.1
-                        ));
+                        let (name, value, line) = (vis(&name), vis(value), here.counted);
+                        let says = format!("Invalid Match {name} argument '{value}' at line {line}");
+                        return Err(BadMatch::Alone(says));
                     }
                 }
             }
             b"localport" => {
                 let port = self.port(value);
-                let invalid = || format!("Invalid LocalPort '{}' on Match line", value.as_bstr());
+                let invalid = || BadMatch::Cause(format!("Invalid LocalPort '{}' on Match line", vis(value)));
                 let port = port.ok_or_else(invalid)?;
                 asked.is_some_and(|asked| asked.local_port(port, value, here.at))
             }
@@ -531,7 +557,7 @@ impl<'a> Pass<'a> {
                 asked.is_some_and(|asked| asked.routing_domain(value, here.at))
             }
             b"version" if self.build.at_least(10, 0) => version(self.build, value),
-            _ => return Err(format!("Unsupported Match attribute {written}")),
+            _ => return Err(BadMatch::Cause(format!("Unsupported Match attribute {written}"))),
         })
     }
 }

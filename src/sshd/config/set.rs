@@ -4,6 +4,7 @@
 
 use super::algorithms::{Kind, is_valid, is_valid_gssapi};
 use super::keyword::Op;
+use super::lex::vis;
 use super::pass::{Here, Pass, Trouble, Words};
 use super::value;
 use crate::sshd::pattern::{AddressMatch, address_match_list, split_user_pattern};
@@ -126,7 +127,7 @@ impl Pass<'_> {
                 if is_valid_gssapi(self.build, &word) {
                     return Ok(());
                 }
-                Err(here.line(format!("Bad GSSAPI KexAlgorithms '{}'.", word.as_bstr())))
+                Err(here.line(format!("Bad GSSAPI KexAlgorithms '{}'.", vis(&word))))
             }
             Op::AllowUsers | Op::DenyUsers | Op::AllowGroups | Op::DenyGroups => self.who(op, here, words),
             Op::AuthorizedKeysFile => self.authorized_keys_file(here, words),
@@ -205,7 +206,7 @@ impl Pass<'_> {
 
     fn word_is(&mut self, op: Op, here: &Here, word: &[u8], known: &[(&str, i64)]) -> Outcome {
         let Some(value) = value::word_of(known, word) else {
-            return Err(here.line(format!("unsupported option \"{}\".", word.as_bstr())));
+            return Err(here.line(format!("unsupported option \"{}\".", vis(word))));
         };
         self.keep_number(op, here, value);
         Ok(())
@@ -227,7 +228,7 @@ impl Pass<'_> {
     fn algorithms(&mut self, op: Op, kind: Kind, what: &str, here: &Here, words: &mut Words) -> Outcome {
         let word = argument(words).ok_or_else(|| here.missing())?;
         if !is_valid(self.build, kind, &word) {
-            return Err(here.line(format!("Bad {what} '{}'.", word.as_bstr())));
+            return Err(here.line(format!("Bad {what} '{}'.", vis(&word))));
         }
         self.keep_text(op, here, word);
         Ok(())
@@ -277,7 +278,7 @@ impl Pass<'_> {
                 let malformed =
                     hosts.is_some_and(|hosts| address_match_list(None, hosts) == AddressMatch::Invalid);
                 if word.is_empty() || malformed {
-                    let says = format!("invalid {} pattern: \"{}\"", here.keyword, word.as_bstr());
+                    let says = format!("invalid {} pattern: \"{}\"", here.keyword, vis(&word));
                     return Err(here.line(says));
                 }
             } else if word.is_empty() {
@@ -395,15 +396,15 @@ impl Pass<'_> {
             }
             return Ok(());
         }
-        if self.options.subsystems.contains(&name) {
+        if self.options.subsystems.contains_key(&name) {
             words.consume();
             if several {
                 return Ok(());
             }
-            return Err(here.line(format!("Subsystem '{}' already defined.", name.as_bstr())));
+            return Err(here.line(format!("Subsystem '{}' already defined.", vis(&name))));
         }
         argument(words).ok_or_else(|| here.line("Missing subsystem command."))?;
-        self.options.subsystems.insert(name);
+        self.options.subsystems.insert(name, here.at);
         words.consume();
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The files of the configuration, read once: sshd_config and what it includes, and what its values refer to.
 
 use super::glob::glob;
-use super::lex::{Line, lines};
+use super::lex::{Line, lines, vis};
 use crate::accounts::Passwd;
 use crate::sshd::build::Build;
 use crate::view::{FileKind, LookError, TEXT_LIMIT, View, read_following, walk};
@@ -112,7 +112,7 @@ impl Sources {
             entry.ok_or_else(|| "tilde_expand: No such uid 0".to_owned())?.home.clone()
         } else {
             let entry = passwd.and_then(|passwd| passwd.by_name(user));
-            entry.ok_or_else(|| format!("tilde_expand: No such user {}", user.as_bstr()))?.home.clone()
+            entry.ok_or_else(|| format!("tilde_expand: No such user {}", vis(user)))?.home.clone()
         };
         let slash: &[u8] = if home.ends_with(b"/") { b"" } else { b"/" };
         Ok([home.as_bytes(), slash, rest].concat())

@@ -145,8 +145,8 @@ pub(super) fn octal_mask(text: &[u8]) -> Option<i64> {
     leading_integer(text, 8).map(|(value, _)| value).filter(|value| (0..=0o777).contains(value))
 }
 
-/// A value of IPQoS.
-pub(super) fn is_ip_qos(text: &[u8]) -> bool {
+/// A value of IPQoS; C's notation for hexadecimal and octal numbers went with 10.0.
+pub(super) fn is_ip_qos(text: &[u8], c_notation: bool) -> bool {
     const NAMES: &[&str] = &[
         "none",
         "af11",
@@ -179,8 +179,8 @@ pub(super) fn is_ip_qos(text: &[u8]) -> bool {
         return true;
     }
     let (digits, radix) = match text {
-        [b'0', b'x' | b'X', digits @ ..] => (digits, 16),
-        [b'0', _, ..] => (text, 8),
+        [b'0', b'x' | b'X', digits @ ..] if c_notation => (digits, 16),
+        [b'0', _, ..] if c_notation => (text, 8),
         _ => (text, 10),
     };
     let signed = radix == 16 && digits.first().is_some_and(|byte| !byte.is_ascii_hexdigit());
@@ -265,7 +265,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(text: Vec<u8>) {
             let _ = (time(&text), scaled(&text), colon_integers(&text, 3), octal_mask(&text));
-            let _ = (is_ip_qos(&text), host_and_port(&text), number(&text, 0, INT_MAX), lenient_integer(&text));
+            let _ = (is_ip_qos(&text, true), host_and_port(&text), number(&text, 0, INT_MAX), lenient_integer(&text));
         }
 
         #[test]
