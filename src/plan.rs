@@ -166,7 +166,7 @@ fn plan_user(
         ));
         return;
     }
-    let files = asked.key_files;
+    let mut files = asked.key_files;
     let mut home = Home::of(&builder.view, &user, &system.passwd);
     if let Home::Missing { path } = &home {
         make_home(builder, path, &user, &who, os);
@@ -180,6 +180,8 @@ fn plan_user(
         )),
         Home::Unusable { path, why } => {
             builder.note(format!("the home of {name} cannot be mended: {}: {why}", path.display()));
+            let written = scope::path_of(&user.home);
+            files.retain(|file| !file.path.starts_with(&written));
         }
         Home::Own(_) | Home::Missing { .. } => {}
     }
