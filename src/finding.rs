@@ -247,6 +247,7 @@ checks! {
     ShellMissing "shell-missing" Account "The login shell does not exist on the volume.";
     ShellNotExecutable "shell-not-executable" Account "The login shell is not a file that the user can execute.";
     ShellRefusesLogin "shell-refuses-login" Account "The login shell is one that ends every session (nologin, false).";
+    ShellStartupExits "shell-startup-exits" Nothing "The user's .bashrc ends the shell before it runs anything.";
     NologinFile "nologin-file" Account "/etc/nologin exists and keeps out everybody but root.";
     PamRefuses "pam-refuses" Account "A PAM account or session rule refuses the user.";
     PamUndecided "pam-undecided" Nothing "A PAM module decides by something that is not on the disk.";
@@ -255,6 +256,7 @@ checks! {
     RootLoginDenied "root-login-denied" SshdConfig "PermitRootLogin keeps out uid 0.";
     ConnectionRefused "connection-refused" SshdConfig "The configuration refuses the connection of this user.";
     HostsDeny "hosts-deny" System "The TCP wrapper refuses the client.";
+    NegotiationFails "negotiation-fails" SshdConfig "The configuration leaves no algorithm that a current client has.";
     // public keys at all
     PubkeyAuthenticationOff "pubkey-authentication-off" SshdConfig "PubkeyAuthentication is off for this user.";
     KeyTypeNotAccepted "key-type-not-accepted" SshdConfig "The key's algorithm is not one that this sshd accepts.";
@@ -308,11 +310,8 @@ checks! {
     ChrootUnusable "chroot-unusable" SshdConfig "ChrootDirectory is not a directory that sshd accepts.";
     MaxSessionsZero "max-sessions-zero" SshdConfig "MaxSessions or MaxAuthTries leaves no room for a login.";
     // beside the way
-    HomeDrift "home-drift" Permissions "Entries in the home belong to ids that the user does not have.";
     ClientKeyMode "client-key-mode" Permissions "A private key or config in .ssh is open to others, so the user's own ssh refuses it.";
     SudoersMode "sudoers-mode" System "sudo refuses to work with the mode or owner of its own files.";
-    SelinuxLabel "selinux-label" Permissions "A file on the way lacks the SELinux label that the policy gives it.";
-    InodeFlags "inode-flags" Permissions "A file on the way is immutable or append-only.";
     ServiceDisabled "service-disabled" Service "The ssh service is masked, disabled or kept from starting.";
 }
 

@@ -158,7 +158,15 @@ fn plan_user(
     let system = System::read(&builder.view);
     let Some(user) = system.passwd.by_name(name).cloned() else { return };
     let who = Identity::of(&user, &system.group);
-    let files = ask(&builder.view, &system, name, wish).key_files;
+    let asked = ask(&builder.view, &system, name, wish);
+    if let Some(elsewhere) = asked.findings.iter().find(|finding| finding.check == CheckId::HomeElsewhere) {
+        builder.note(format!(
+            "the home of {name} is on another filesystem ({}), which is not here: nothing in it is changed",
+            elsewhere.is
+        ));
+        return;
+    }
+    let mut files = asked.key_files;
     let mut home = Home::of(&builder.view, &user, &system.passwd);
     if let Home::Missing { path } = &home {
         make_home(builder, path, &user, &who, os);
@@ -172,6 +180,8 @@ fn plan_user(
         )),
         Home::Unusable { path, why } => {
             builder.note(format!("the home of {name} cannot be mended: {}: {why}", path.display()));
+            let written = scope::path_of(&user.home);
+            files.retain(|file| !file.path.starts_with(&written));
         }
         Home::Own(_) | Home::Missing { .. } => {}
     }

@@ -69,7 +69,7 @@ fn print(text: &str) {
 }
 
 fn pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
+    json::to_text(value, true)
 }
 
 fn unavailable(what: &str) -> Refusal {

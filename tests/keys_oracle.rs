@@ -2,7 +2,11 @@
 //! logs in root, with a configuration of its own) and the packages openssh-client, openssh-server and
 //! putty-tools.
 
-#![expect(clippy::disallowed_methods, reason = "the tests run the programs that they compare with")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "the tests run the programs that they compare with"
+)]
 
 use std::fs;
 use std::net::TcpListener;

@@ -27,15 +27,46 @@ struct Number {
     seq: u64,
 }
 
+/// What has to be known of a line to find its step again: the batches of a large tree are not read for that.
+pub(super) enum Index {
+    /// A batch, and the number of its intent.
+    Batch(u64, u64),
+    /// Any other record.
+    Other(u64, Box<Record>),
+    /// See [`Line::Damaged`].
+    Damaged,
+}
+
+/// As [`parse`], without what fills a batch.
+pub(super) fn parse_index(line: &[u8]) -> Index {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        seq: u64,
+        record: &'a str,
+        of: Option<u64>,
+    }
+    let Some(()) = check(line) else { return Index::Damaged };
+    if let Ok(Head { seq, record: "tree", of: Some(of) }) = serde_json::from_slice(line) {
+        return Index::Batch(seq, of);
+    }
+    match parse(line) {
+        Line::Good(seq, record) => Index::Other(seq, record),
+        Line::Damaged => Index::Damaged,
+    }
+}
+
+/// `None` if the line is not as it was written.
+fn check(line: &[u8]) -> Option<()> {
+    let (head, rest) = line.split_at_checked(HEAD)?;
+    let sum = head.strip_prefix(b"{\"crc\":\"")?.strip_suffix(b"\",")?;
+    let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
+    (sum == crc32(rest)).then_some(())
+}
+
 /// Reads a line without its newline.
 pub(super) fn parse(line: &[u8]) -> Line {
     let parse = || {
-        let (head, rest) = line.split_at_checked(HEAD)?;
-        let sum = head.strip_prefix(b"{\"crc\":\"")?.strip_suffix(b"\",")?;
-        let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
-        if sum != crc32(rest) {
-            return None;
-        }
+        check(line)?;
         let number: Number = serde_json::from_slice(line).ok()?;
         Some(Line::Good(number.seq, Box::new(serde_json::from_slice(line).ok()?)))
     };

@@ -1,6 +1,6 @@
 //! Reading journals back: for undo, and for the history.
 
-use super::line::{self, Line};
+use super::line::{self, Index, Line};
 use super::record::{Batch, Begin, Ending, Intent, Record, Saved};
 use super::{FILE, SAVED, SCHEMA, lock, read, sha256};
 use crate::error::Refusal;
@@ -295,14 +295,19 @@ impl Scan {
             number += 1;
             self.torn = !line.ends_with(b"\n");
             let content = line.strip_suffix(b"\n").unwrap_or(&line);
-            match line::parse(content) {
-                // A line that ends the file without a newline was never acknowledged: nothing was done for it.
-                _ if self.torn => {}
-                Line::Damaged => damaged_since = damaged_since.or(Some(number)),
-                Line::Good(seq, _) if seq < self.next => {
+            let (seq, record) = match line::parse_index(content) {
+                Index::Batch(seq, of) => (Some(seq), Err(of)),
+                Index::Other(seq, record) => (Some(seq), Ok(record)),
+                Index::Damaged => (None, Err(0)),
+            };
+            match seq {
+                // A broken line that ends the file was never acknowledged: nothing was done for it.
+                None if self.torn => {}
+                None => damaged_since = damaged_since.or(Some(number)),
+                Some(seq) if seq < self.next => {
                     self.damage.push(format!("line {number} of the journal is not in its place"));
                 }
-                Line::Good(seq, record) => {
+                Some(seq) => {
                     // Where no number is missing, a damaged line was a torn one that others followed.
                     let missing = seq - self.next;
                     if missing > 0 {
@@ -312,10 +317,11 @@ impl Scan {
                     }
                     damaged_since = None;
                     self.next = seq + 1;
-                    self.take(
-                        *record,
-                        At { offset, length: content.len() as u64, number: seq, batch_of: None },
-                    );
+                    let at = At { offset, length: content.len() as u64, number: seq, batch_of: None };
+                    match record {
+                        Ok(record) => self.take(*record, at),
+                        Err(of) => self.steps.push(At { batch_of: Some(of), ..at }),
+                    }
                 }
             }
             offset += length;
@@ -329,8 +335,7 @@ impl Scan {
     fn take(&mut self, record: Record, at: At) {
         match record {
             Record::Begin(begin) => self.begin = Some(*begin),
-            Record::Intent(_) => self.steps.push(at),
-            Record::Tree(batch) => self.steps.push(At { batch_of: Some(batch.of), ..at }),
+            Record::Intent(_) | Record::Tree(_) => self.steps.push(at),
             Record::Done { of, changes } | Record::Failed { of, changes, .. } => {
                 self.finished.push(of);
                 self.changes = self.changes.saturating_add(changes);

@@ -29,6 +29,11 @@ pub fn document(
     let Home::Own(found) = home else { return };
     let ids = (user.uid, user.gid);
     document_own(builder, &found.path, 0o700, ids, who, Access::Execute);
+    // The client's own directory, too, where the keys are elsewhere.
+    let ssh = found.path.join(".ssh");
+    if builder.stat(&ssh).is_some_and(|stat| stat.is_dir()) {
+        document_own(builder, &ssh, 0o700, ids, who, Access::Execute);
+    }
     for file in files {
         let inside = |path: &Path| path != found.path && path.starts_with(&found.path);
         if let Some(parent) = file.path.parent()
@@ -189,6 +194,9 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, reach: &Reach<'_>) -> 
         C::KeyFileUnreadable if stat.nlink == 1 => {
             if theirs {
                 builder.set_owner(&path, ids, why);
+            } else if stat.uid == 0 {
+                // A file of keys outside the home is root's, and everybody may read public keys.
+                builder.set_mode(&path, stat.mode & 0o755 | 0o644, why);
             }
             builder.open_to(&path, reach.who, Access::Read, why);
         }

@@ -60,7 +60,7 @@ impl Kind {
             Self::Btrfs => "btrfs",
             Self::Vfat => "vfat",
             Self::ExFat => "exfat",
-            Self::Ntfs => "ntfs",
+            Self::Ntfs => "NTFS",
             Self::BitLocker => "BitLocker",
             Self::Luks1 => "LUKS1",
             Self::Luks2 => "LUKS2",

@@ -54,7 +54,7 @@ fn push(out: &mut String, c: char, escape_backslash: bool) {
 }
 
 /// Controls, format characters (bidi, zero width, tags, soft hyphen) and line separators.
-fn is_invisible(c: char) -> bool {
+pub(super) fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'

@@ -6,6 +6,7 @@ use crate::finding::{CheckId, Finding, Severity};
 use crate::plan::{Applied, Outcome};
 use crate::volume::ListedDisk;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 /// The number of the schema.
 pub const SCHEMA: u32 = 1;
@@ -64,6 +65,27 @@ pub fn document(report: &Report) -> Value {
 #[must_use]
 pub fn failure(command: &'static str, refusal: &Refusal) -> Value {
     document(&Report { command, error: Some(refusal.clone()), ..Report::default() })
+}
+
+/// The document as text, on one line or spread out. What a terminal would obey or hide is written as `\\uNNNN`, which
+/// means the same to a machine.
+#[must_use]
+pub fn to_text(value: &Value, spread: bool) -> String {
+    let plain = if spread { format!("{value:#}\n") } else { format!("{value}\n") };
+    if !plain.chars().any(|c| c != '\n' && escape::is_invisible(c)) {
+        return plain;
+    }
+    let mut out = String::with_capacity(plain.len() + 64);
+    for c in plain.chars() {
+        if c == '\n' || !escape::is_invisible(c) {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
 }
 
 /// The disks of `list`.
@@ -171,4 +193,17 @@ fn action(applied: &Applied) -> Value {
         "reason": reason,
         "entries": applied.entries,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_cannot_turn_the_text_of_a_terminal() {
+        let value = json!({ "path": "a\u{202e}b\u{1d173}\u{1b}" });
+        let text = to_text(&value, true);
+        assert!(text.is_ascii(), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
 }

@@ -97,7 +97,7 @@ fn print(job: &Job, said: &[u8], json: bool) {
     let text = String::from_utf8_lossy(said);
     if json {
         match serde_json::from_str::<serde_json::Value>(&text) {
-            Ok(document) => super::print(&format!("{document}\n")),
+            Ok(document) => super::print(&crate::report::json::to_text(&document, false)),
             Err(_) => super::print(&text),
         }
     } else {
@@ -107,7 +107,7 @@ fn print(job: &Job, said: &[u8], json: bool) {
 
 fn line(command: &'static str, json: bool, refusal: &Refusal) -> ExitCode {
     if json {
-        super::print(&format!("{}\n", crate::report::json::failure(command, refusal)));
+        super::print(&crate::report::json::to_text(&crate::report::json::failure(command, refusal), false));
     } else {
         output::stderr(&format!("volrescue: {}\n", crate::report::escape::words(&refusal.message)));
     }

@@ -1,8 +1,8 @@
 //! One question, one answer: would sshd let this user in with these keys?
 //!
-//! The stages are sshd's own, in its order: it starts ([`start`]), takes the connection, looks the user up
-//! ([`account`]), tries the key ([`pubkey`], which opens files as [`path`] says), asks PAM ([`pam`]) and starts the
-//! session ([`session`]). Faults come in layers, so every stage is looked at even where an earlier one refuses; the
+//! The stages are sshd's own, in its order: it starts (`start`), takes the connection, looks the user up
+//! (`account`), tries the key (`pubkey`, which opens files as `path` says), asks PAM (`pam`) and starts the
+//! session (`session`). Faults come in layers, so every stage is looked at even where an earlier one refuses; the
 //! verdict is sshd's all the same, since one refusal is enough.
 
 use super::build::Build;
@@ -20,6 +20,7 @@ mod advice;
 mod hostkey;
 mod hosts;
 mod names;
+mod negotiation;
 mod pam;
 mod path;
 mod pubkey;
@@ -205,8 +206,9 @@ pub fn evaluate(view: &dyn View, system: &System, question: &Question<'_>) -> Ev
     let (effective, undecided) = system.effective_for(question);
     let mut case = Case::new(view, system, question, &effective);
     case.read_errors();
-    start::check(&mut case);
+    let host_keys = start::check(&mut case);
     wrappers::check(&mut case);
+    negotiation::check(&mut case, &host_keys);
     case.undecided(&undecided);
     let Some(user) = account::find(&mut case) else {
         return case.ended_without_user(&effective);

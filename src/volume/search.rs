@@ -82,13 +82,19 @@ pub(super) fn find_root(
         several => {
             search.close()?;
             let list: Vec<String> = several.iter().map(RootCandidate::words).collect();
-            let first = &several[0].id;
+            let mut numbers: Vec<u32> = several.iter().filter_map(|candidate| candidate.partition).collect();
+            numbers.dedup();
+            let example = if numbers.len() == several.len() {
+                format!("--partition, for example: --partition {}", numbers[0])
+            } else {
+                format!("--root, for example: --root {}", several[0].id)
+            };
             Err(Refusal::target(format!(
                 "{shown} holds {} filesystems that could be the root: {}",
                 several.len(),
                 list.join("; ")
             ))
-            .hint(format!("Choose one with --root, for example: --root {first}"))
+            .hint(format!("Choose one with {example}"))
             .into())
         }
     }

@@ -110,20 +110,22 @@ fn key_files(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) {
         {
             mode(case, CheckId::SshDirMode, &directory, format!("0700 {}:{}", user.uid, user.gid));
         }
-        let Ok(found) = resolved.end else { continue };
-        if found.path.starts_with(&home) {
-            if found.stat.is_file() && !is_own(&found.stat, 0o600, user) {
-                mode(case, CheckId::KeyFileMode, &found, format!("0600 {}:{}", user.uid, user.gid));
-            }
-        } else if asked_in_home
+        // Where a link in the home leads out of it, nothing is changed for it, found or not.
+        let end = resolved.end.as_ref().map_or(&resolved.reached, |found| &found.path);
+        if asked_in_home
+            && !end.starts_with(&home)
             && let Some(link) =
                 resolved.steps.iter().find(|step| step.link.is_some() && step.path.starts_with(&home))
         {
             let finding = Finding::advises(CheckId::LinkOutsideHome)
                 .at(&link.path)
-                .is(format!("leads to {}", found.path.display()))
+                .is(format!("leads to {}", end.display()))
                 .wants("a file inside the home");
             case.advise(finding);
+        }
+        let Ok(found) = resolved.end else { continue };
+        if found.path.starts_with(&home) && found.stat.is_file() && !is_own(&found.stat, 0o600, user) {
+            mode(case, CheckId::KeyFileMode, &found, format!("0600 {}:{}", user.uid, user.gid));
         }
         if found.stat.is_file() && found.stat.nlink > 1 {
             let finding = Finding::advises(CheckId::KeyFileHardLinked)

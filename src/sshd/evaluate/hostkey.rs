@@ -1,7 +1,7 @@
 //! Which host keys sshd would load (sshd.c `main`, authfile.c `sshkey_perm_ok`, sshkey.c): one good one is enough.
 
 use super::{Case, start::errno_words};
-use crate::finding::{CheckId, Finding};
+use crate::finding::{CheckId, Finding, Severity};
 use crate::keys::base64;
 use crate::view::{LookError, Stat, follow};
 use bstr::{BStr, ByteSlice};
@@ -13,32 +13,36 @@ const BEGIN: &[u8] = b"-----BEGIN OPENSSH PRIVATE KEY-----\n";
 const END: &[u8] = b"-----END OPENSSH PRIVATE KEY-----\n";
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 
-pub(super) fn check(case: &mut Case<'_>) {
+/// Gives the types of the keys that would be loaded; none where there is none, or an agent has them.
+pub(super) fn check(case: &mut Case<'_>) -> Vec<String> {
     let effective = case.effective;
-    let mut usable = false;
+    let mut loaded = Vec::new();
     let mut present = false;
     let mut findings = Vec::new();
     for setting in &effective.host_keys {
         let path = absolute(&setting.value);
-        let (found, finding) = look(case, &path);
-        present |= found;
-        usable |= found && finding.is_none();
-        case.traced("host keys", path.display().to_string(), found && finding.is_none());
-        findings.extend(finding);
+        let key = look(case, &path);
+        present |= !matches!(key, Key::Absent);
+        case.traced("host keys", path.display().to_string(), matches!(key, Key::Good(_)));
+        match key {
+            Key::Absent => {}
+            Key::Good(algorithm) => loaded.push(algorithm),
+            Key::Bad(finding) => findings.push(*finding),
+        }
     }
-    if usable {
+    if !loaded.is_empty() {
         for mut finding in findings {
-            finding.severity = crate::finding::Severity::Advises;
+            finding.severity = Severity::Advises;
             case.advise(finding);
         }
-        return;
+        return loaded;
     }
     if effective.host_key_agent.value.is_some() {
         let finding = Finding::advises(CheckId::ConfigNotUnderstood)
             .is("HostKeyAgent")
             .wants("a host key that is on the disk");
         case.doubt(finding, "whether the agent of HostKeyAgent holds a host key");
-        return;
+        return loaded;
     }
     if !present {
         let first = effective.host_keys.first().map_or(PathBuf::from("/etc/ssh"), |key| absolute(&key.value));
@@ -48,11 +52,20 @@ pub(super) fn check(case: &mut Case<'_>) {
             .wants("one private host key, 0600 0:0")
             .says("sshd: no hostkeys available -- exiting.");
         case.refuse(finding);
-        return;
+        return loaded;
     }
     for finding in findings {
         case.refuse(finding);
     }
+    loaded
+}
+
+/// What became of one file.
+enum Key {
+    Absent,
+    /// Its type.
+    Good(String),
+    Bad(Box<Finding>),
 }
 
 /// A relative name is taken from sshd's working directory, which is `/` (servconf.c, `derelativise_path`).
@@ -60,13 +73,13 @@ fn absolute(name: &[u8]) -> PathBuf {
     Path::new("/").join(name.to_os_str_lossy())
 }
 
-/// Is it there, and if it is, why would it not be loaded?
-fn look(case: &Case<'_>, path: &Path) -> (bool, Option<Finding>) {
+/// Is it there, and would it be loaded?
+fn look(case: &Case<'_>, path: &Path) -> Key {
     let found = match follow(case.view, path) {
         Ok(found) => found,
-        Err(LookError::NotFound | LookError::NotDirectory) => return (false, None),
+        Err(LookError::NotFound | LookError::NotDirectory) => return Key::Absent,
         Err(error) => {
-            return (true, Some(unusable(path, errno_words(&error), &errno_words(&error))));
+            return Key::Bad(Box::new(unusable(path, errno_words(&error), &errno_words(&error))));
         }
     };
     if too_open(case, &found.stat) {
@@ -76,14 +89,16 @@ fn look(case: &Case<'_>, path: &Path) -> (bool, Option<Finding>) {
             .is(found.stat.mode_owner())
             .wants(format!("{:04o} 0:{}", found.stat.mode & 0o700, found.stat.gid))
             .says(says);
-        return (true, Some(finding));
+        return Key::Bad(Box::new(finding));
     }
     let content = match case.view.read(&found.path, KEY_LIMIT) {
         Ok(content) => content,
-        Err(error) => return (true, Some(unusable(&found.path, error.to_string(), "invalid format"))),
+        Err(error) => return Key::Bad(Box::new(unusable(&found.path, error.to_string(), "invalid format"))),
     };
-    let fault = fault_of(&content, case.effective.required_rsa_size.value, case.build().at_least(9, 8));
-    (true, fault.map(|fault| unusable(&found.path, fault.words().to_owned(), fault.says())))
+    match type_of(&content, case.effective.required_rsa_size.value, case.build().at_least(9, 8)) {
+        Ok(algorithm) => Key::Good(algorithm),
+        Err(fault) => Key::Bad(Box::new(unusable(&found.path, fault.words().to_owned(), fault.says()))),
+    }
 }
 
 fn unusable(path: &Path, is: String, says: &str) -> Finding {
@@ -138,22 +153,19 @@ impl Fault {
     }
 }
 
-fn fault_of(content: &[u8], required_bits: u32, without_dsa: bool) -> Option<Fault> {
+fn type_of(content: &[u8], required_bits: u32, without_dsa: bool) -> Result<String, Fault> {
     if content.is_empty() {
-        return Some(Fault::Empty);
+        return Err(Fault::Empty);
     }
     let (algorithm, bits) = match read_openssh(content) {
         Ok(read) => read,
-        Err(Some(fault)) => return Some(fault),
-        Err(None) => match read_pem(content) {
-            Ok(read) => read,
-            Err(fault) => return Some(fault),
-        },
+        Err(Some(fault)) => return Err(fault),
+        Err(None) => read_pem(content)?,
     };
     if bits.is_some_and(|bits| bits < required_bits) {
-        return Some(Fault::TooShort);
+        return Err(Fault::TooShort);
     }
-    (without_dsa && algorithm == "ssh-dss").then_some(Fault::Dsa)
+    if without_dsa && algorithm == "ssh-dss" { Err(Fault::Dsa) } else { Ok(algorithm) }
 }
 
 /// The container of PROTOCOL.key: algorithm, and bits for RSA. `Err(None)`: not this form.
@@ -282,7 +294,7 @@ mod tests {
     use super::*;
 
     fn fault(content: &[u8]) -> Option<Fault> {
-        fault_of(content, 1024, true)
+        type_of(content, 1024, true).err()
     }
 
     #[test]

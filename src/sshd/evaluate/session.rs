@@ -2,12 +2,12 @@
 
 use super::Case;
 use super::account::{at_setting, shell_of};
-use super::path::expand_tokens;
+use super::path::{expand_tokens, home_path, may_read};
 use super::start::errno_words;
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
 use crate::permissions::{Access, Identity, may, unsearchable};
-use crate::view::{View, follow, walk};
+use crate::view::{View, follow, read_following, walk};
 use bstr::{BStr, ByteSlice};
 use std::path::{Path, PathBuf};
 
@@ -206,6 +206,7 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
         case.refuse(finding);
         return;
     }
+    startup_file(case, user, who, &found.path, root);
     if let Some(why) = not_a_program(case.view, &found.path, found.stat.size, root) {
         let finding = Finding::blocks(CheckId::ShellNotExecutable)
             .at(&found.path)
@@ -213,6 +214,37 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
             .wants("a program")
             .says(format!("{shell}: Exec format error"));
         case.refuse(finding);
+    }
+}
+
+/// bash reads ~/.bashrc when sshd starts it (`SSH_SOURCE_BASHRC`). Only an `exit` that stands before everything else
+/// is told: what a script comes to is not to be said in general.
+fn startup_file(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, shell: &Path, root: Option<&Path>) {
+    // Called as sh it does not.
+    let called = shell_of(user).ends_with(b"bash") && shell.file_name().is_some_and(|name| name == "bash");
+    if root.is_some() || !called {
+        return;
+    }
+    let path = home_path(user).join(".bashrc");
+    if !may_read(case.view, &path, who) {
+        return;
+    }
+    let Ok(text) = read_following(case.view, &path, SCRIPT_LIMIT) else { return };
+    for (line, number) in text.lines().zip(1..) {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let exits = line.starts_with(b"exit") && line.get(4).is_none_or(|next| b" ;\t".contains(next));
+        if exits && exit_status(line).is_some_and(|status| status != 0) {
+            let finding = Finding::blocks(CheckId::ShellStartupExits)
+                .at(&path)
+                .on_line(number)
+                .is(line.to_str_lossy())
+                .wants("no exit");
+            case.refuse(finding);
+        }
+        return;
     }
 }
 

@@ -10,14 +10,16 @@ use std::path::Path;
 
 const CONFIG: &str = "/etc/ssh/sshd_config";
 
-pub(super) fn check(case: &mut Case<'_>) {
+/// Gives the types of the host keys that sshd would load.
+pub(super) fn check(case: &mut Case<'_>) -> Vec<String> {
     program(case);
     configuration(case);
     privilege_separation_user(case);
-    hostkey::check(case);
+    let loaded = hostkey::check(case);
     privilege_separation_directory(case);
     helpers(case);
     service(case);
+    loaded
 }
 
 fn program(case: &mut Case<'_>) {

@@ -6,8 +6,8 @@ use crate::view::{TEXT_LIMIT, View, read_following};
 use bstr::{BString, ByteSlice};
 use std::path::{Path, PathBuf};
 
-/// Descriptors that a shell needs before it can run anything.
-const FEWEST_FILES: u64 = 4;
+/// Descriptors without which sshd's own session process fails (measured with 9.2: 11 refuses, 12 lets in).
+const FEWEST_FILES: u64 = 12;
 
 /// A limit in force that ends every session.
 pub(super) struct Limit {

@@ -276,3 +276,78 @@ fn ten_thousand_keys_are_judged_at_once() {
     bed.prepend(KEYS, &other.repeat(10_000));
     assert_eq!(bed.ask("u", &[]).verdict, Verdict::Accept);
 }
+
+#[test]
+fn a_configuration_without_a_common_algorithm_is_refused() {
+    for line in [
+        "KexAlgorithms diffie-hellman-group1-sha1",
+        "Ciphers 3des-cbc",
+        "Ciphers aes128-ctr\nMACs hmac-md5",
+        "HostKeyAlgorithms ssh-rsa",
+    ] {
+        let mut bed = Bed::debian();
+        bed.prepend(CONFIG, &format!("{line}\n"));
+        assert_eq!(blocking(&bed.ask("u", &[key(1)])), ["negotiation-fails"], "{line}");
+    }
+    let mut bed = Bed::debian();
+    bed.prepend(CONFIG, "MACs hmac-md5\n");
+    assert_eq!(bed.ask("u", &[key(1)]).verdict, Verdict::Accept, "the ciphers bring their own");
+}
+
+#[test]
+fn a_bashrc_that_ends_the_shell_is_told() {
+    let mut bed = Bed::debian();
+    bed.file("/home/u/.bashrc", 0o644, UID, UID, b"# mine\n\nexit 3\n");
+    assert_eq!(blocking(&bed.ask("u", &[key(1)])), ["shell-startup-exits"]);
+    bed.write("/home/u/.bashrc", "[ -z \"$PS1\" ] && return\nexit 3\n");
+    assert_eq!(bed.ask("u", &[key(1)]).verdict, Verdict::Accept);
+}
+
+#[test]
+fn hostile_bytes_in_any_file_are_no_panic() {
+    use proptest::prelude::*;
+    let files = [
+        CONFIG,
+        "/etc/passwd",
+        "/etc/group",
+        "/etc/shadow",
+        "/etc/nsswitch.conf",
+        "/etc/pam.d/sshd",
+        "/etc/security/limits.conf",
+        "/etc/security/access.conf",
+        "/etc/hosts.deny",
+        "/etc/fstab",
+        "/etc/ssh/ssh_host_ed25519_key",
+        "/etc/ssh/revoked",
+        KEYS,
+    ];
+    let words = [
+        "u",
+        ":",
+        "\n",
+        " ",
+        "x",
+        "0",
+        "\0",
+        "\"",
+        "@include ",
+        "account ",
+        "[default=9]",
+        "SSHKRL\n",
+        "é",
+        "%",
+        "-",
+        "EXCEPT",
+    ];
+    let bytes =
+        prop::collection::vec(prop::sample::select(words.to_vec()), 0..40).prop_map(|words| words.concat());
+    proptest!(ProptestConfig::with_cases(300), |(file in prop::sample::select(files.to_vec()), text in bytes, after in any::<bool>())| {
+        let mut bed = Bed::debian();
+        bed.prepend("/etc/pam.d/sshd", "account required pam_access.so\n");
+        bed.prepend(CONFIG, "RevokedKeys /etc/ssh/revoked\n").write("/etc/ssh/revoked", "");
+        let old = if after { bed.tree.nodes.get(Path::new(file)).map(|node| node.content.clone()) } else { None };
+        bed.write(file, [old.unwrap_or_default(), text.into_bytes()].concat());
+        let evaluation = bed.ask("u", &[key(1)]);
+        is_consistent(&evaluation, file);
+    });
+}

@@ -216,7 +216,7 @@ fn content_of_authorized_keys() {
             |b| {
                 did(b.edit(KEYS, |text| {
                     text.split(' ').take(2).collect::<Vec<_>>().join(" ")[..60].to_owned()
-                }))
+                }));
             },
             R,
             R,
@@ -339,7 +339,7 @@ fn sshd_config() {
             |b| {
                 did(b
                     .prepend(CONFIG, "PubkeyAuthentication yes\n")
-                    .append(CONFIG, "PubkeyAuthentication no\n"))
+                    .append(CONFIG, "PubkeyAuthentication no\n"));
             },
             A,
             A,

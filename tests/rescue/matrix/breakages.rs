@@ -54,7 +54,11 @@ pub(crate) const BREAKAGES: &[Breakage] = &[
         "truncate -s 0 $A; truncate -s 512 $A",
         &["key-absent", "key-file-empty", "key-line-broken"],
     ),
-    breakage("keys-with-a-word-too-many", "sed -i 's/^/- /' $A", &["key-line-broken", "key-absent"]),
+    breakage(
+        "keys-with-a-word-too-many",
+        "sed -i 's/^/- /' $A",
+        &["key-line-refuses", "key-line-broken", "key-absent"],
+    ),
     breakage(
         "keys-without-last-newline-and-another",
         "printf 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3yqk3c8mNn6yO0cJ0sB5m1d8bVdQy2t0mH0n3s1x9Q old' >$A",

@@ -1,7 +1,7 @@
 //! SIGKILL in the middle of a repair: within a second no mount and no loop device, a clean filesystem, and a second run that
 //! completes.
 
-use crate::kit::program::{PROGRAM, diagnose, repair};
+use crate::kit::program::{diagnose, program, repair};
 use crate::kit::random::{Random, count};
 use crate::kit::volume::{Filesystem, Image, Table};
 use crate::kit::{USER, public_key};
@@ -46,7 +46,7 @@ fn killed(filesystem: Filesystem) -> Result<()> {
 
     let seed = Random::fresh_seed();
     let moment = whole.mul_f64(Random::seeded(seed).below(1100) as f64 / 1000.0);
-    let mut child = Command::new(PROGRAM)
+    let mut child = Command::new(program())
         .args(["repair", "--yes", "--json", "--create-user", "--user", USER, "--key"])
         .arg(public_key()?)
         .arg("--state-dir")

@@ -5,11 +5,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The binary that cargo built.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_volrescue");
+/// The binary that cargo built, or another one: `VOLRESCUE_PROGRAM`, for instance the static release build.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("VOLRESCUE_PROGRAM")
+        .map_or_else(|| env!("CARGO_BIN_EXE_volrescue").into(), PathBuf::from)
+}
 
 /// How a run ended.
 #[derive(Debug)]
@@ -27,7 +30,8 @@ pub(crate) struct Run {
 pub(crate) fn volrescue<S: AsRef<OsStr>>(arguments: &[S]) -> Result<Run> {
     let words = arguments.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ");
     let output = Command::new("timeout")
-        .args(["--signal", "KILL", "120", PROGRAM])
+        .args(["--signal", "KILL", "120"])
+        .arg(program())
         .args(arguments)
         .env_remove("VOLRESCUE_STATE_DIR")
         .env("NO_COLOR", "1")
@@ -132,12 +136,14 @@ impl Document {
     }
 }
 
-/// `diagnose --json` of one user with the build's key.
+/// `diagnose --json` of one user with the build's key, for the judge's client.
 pub(crate) fn diagnose(target: &Path, user: &str) -> Result<Document> {
     let key = super::public_key()?;
     let document = volrescue(&[
         "diagnose".as_ref(),
         "--json".as_ref(),
+        "--from".as_ref(),
+        "127.0.0.1,localhost".as_ref(),
         "--user".as_ref(),
         user.as_ref(),
         "--key".as_ref(),

@@ -120,8 +120,9 @@ fn round(filesystem: Filesystem, table: Table, breakages: &[&Breakage]) -> Resul
     let image = Image::healthy(filesystem, table)?;
     for breakage in breakages {
         // Alone a recipe must work; after others it may find nothing left.
-        let tolerance = if breakages.len() > 1 { "set +e; exec 2>/dev/null;" } else { "" };
-        image.change(&format!("( {tolerance} {} )", breakage.recipe))?;
+        let (before, after) =
+            if breakages.len() > 1 { ("set +e; exec 2>/dev/null;", "|| true") } else { ("", "") };
+        image.change(&format!("( {before} {} ) {after}", breakage.recipe))?;
     }
     let before = image.login(USER)?;
     let found = diagnose(&image.path, USER)?;

@@ -115,10 +115,14 @@ impl Image {
                 exit
             fi
             truncate -s "$TOTAL" "$DISK"
-            # A loop device, because only that can have other sectors.
-            device=$(losetup --find --show --sector-size "$SECTORS" "$DISK")
-            trap 'losetup --detach "$device"' EXIT
-            printf '%s' "$LAYOUT" | sfdisk --quiet --no-reread --no-tell-kernel "$device" >/dev/null
+            if [ "$SECTORS" = 512 ]; then
+                printf '%s' "$LAYOUT" | sfdisk --quiet "$DISK" >/dev/null
+            else
+                # Only a loop device can have other sectors.
+                device=$(losetup --find --show --sector-size "$SECTORS" "$DISK")
+                trap 'losetup --detach "$device"' EXIT
+                printf '%s' "$LAYOUT" | sfdisk --quiet --no-reread --no-tell-kernel "$device" >/dev/null
+            fi
             copy=$PRISTINE
             if [ "$KIND" = btrfs ]; then
                 copy=$DISK.fs
@@ -276,6 +280,9 @@ fn numbered(layout: &str) -> String {
     text
 }
 
+/// Of the images below; another number makes them anew.
+const RECIPE: u32 = 2;
+
 /// The filesystem image that all images with this filesystem are copies of; made once.
 fn pristine(filesystem: Filesystem) -> Result<PathBuf> {
     let trees = trees()?;
@@ -285,7 +292,7 @@ fn pristine(filesystem: Filesystem) -> Result<PathBuf> {
     let _lock = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, error)| error)
         .context("locking the images")?;
-    let image = directory.join(format!("{}.img", filesystem.name()));
+    let image = directory.join(format!("{}-{RECIPE}.img", filesystem.name()));
     let slim = trees.join("bookworm-slim");
     let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
     if made(&image) > made(&trees.join("bookworm-slim.stamp")) {
@@ -296,7 +303,7 @@ fn pristine(filesystem: Filesystem) -> Result<PathBuf> {
         r#"
         rm -f "$IMAGE" "$IMAGE.new"
         case $KIND in
-            ext4) truncate -s 96M "$IMAGE.new"; mkfs.ext4 -q -J size=4 -d "$SLIM" "$IMAGE.new" ;;
+            ext4) truncate -s 96M "$IMAGE.new"; mkfs.ext4 -q -b 4096 -J size=4 -d "$SLIM" "$IMAGE.new" ;;
             xfs) truncate -s 304M "$IMAGE.new"; mkfs.xfs -q "$IMAGE.new" ;;
             btrfs)
                 truncate -s 192M "$IMAGE.new"
@@ -357,17 +364,31 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// A healthy copy of the slim tree.
+    /// A healthy copy of the slim tree of Debian 12.
     pub(crate) fn healthy() -> Result<Self> {
+        Self::of("bookworm")
+    }
+
+    /// A healthy copy of the slim tree of a Debian release; others than 12 want `scripts/prepare --all` first.
+    pub(crate) fn of(suite: &str) -> Result<Self> {
         let scratch = Scratch::new()?;
         let path = scratch.join("root");
-        script("cp -a \"$SLIM\" \"$ROOT\"", &[("SLIM", &trees()?.join("bookworm-slim")), ("ROOT", &path)])?;
+        script(
+            "cp -a \"$SLIM\" \"$ROOT\"",
+            &[("SLIM", &trees()?.join(format!("{suite}-slim"))), ("ROOT", &path)],
+        )?;
         Ok(Self { _scratch: scratch, path })
     }
 
     /// Runs a recipe with `$R` set to the directory.
     pub(crate) fn change(&self, recipe: &str) -> Result<String> {
         script(&with_variables(recipe), &[("ROOT", &self.path)])
+    }
+
+    /// The same for a recipe that may find what it wants to change gone, or a FIFO in its place.
+    pub(crate) fn try_change(&self, recipe: &str) -> Result<()> {
+        let body = with_variables("timeout --signal KILL 5 sh -c \"$RECIPE\" >/dev/null 2>&1 || true");
+        script(&body, &[("ROOT", &self.path), ("RECIPE", Path::new(recipe))]).map(drop)
     }
 
     /// What the tree's own sshd does with a login.

@@ -1,6 +1,6 @@
 //! The command line's manners.
 
-use crate::kit::program::volrescue;
+use crate::kit::program::{program, volrescue};
 use crate::{Case, Needs};
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
@@ -163,12 +163,8 @@ fn generated() -> Result<()> {
 
 fn closed_pipe() -> Result<()> {
     let output = std::process::Command::new("sh")
-        .args([
-            "-c",
-            "{ \"$1\" checks 2>&3; echo \"[$?]\" >&3; } 3>&2 | true",
-            "sh",
-            crate::kit::program::PROGRAM,
-        ])
+        .args(["-c", "{ \"$1\" checks 2>&3; echo \"[$?]\" >&3; } 3>&2 | true", "sh"])
+        .arg(program())
         .output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(text.trim() == "[0]", "{text}");

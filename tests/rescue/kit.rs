@@ -75,7 +75,7 @@ impl Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("volumes-{}-{number}", std::process::id()));
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("rescue-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self { path })
     }

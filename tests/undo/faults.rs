@@ -1,0 +1,228 @@
+//! Runs that are killed, and journals that are damaged.
+
+use crate::world::{World, action, broken_home, of, plan, run};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use volrescue::apply::{Unwatched, Watch, apply};
+use volrescue::journal::{RunState, history, load};
+use volrescue::plan::{Action, Change};
+use volrescue::undo::{UndoOptions, UndoOutcome, settle};
+
+/// Ends the process's work as SIGKILL would: at a certain tick it panics out of everything.
+struct Killer {
+    after: u64,
+}
+
+impl Watch for Killer {
+    fn tick(&mut self, entries: u64, _: &Path) {
+        assert!(self.after > entries, "killed");
+        self.after -= entries;
+    }
+
+    fn stop(&mut self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_killed_run_is_settled_or_undone() {
+    for step in 0..14 {
+        let world = broken_home("killed");
+        let before = world.manifest();
+        let (mut journal, lock) = world.begin("repair");
+        let id = journal.run_id().unwrap().to_owned();
+        let actions = plan(&world);
+        apply(&world.root(), &actions[..step.min(actions.len())], &mut journal, &mut Unwatched);
+        drop((journal, lock));
+        // As if killed between the intent and its effect, or between the effect and its note: the last line goes, and
+        // half a line remains.
+        let path = world.state.join(&id).join("journal.jsonl");
+        let text = fs::read(&path).unwrap();
+        let last = text[..text.len() - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if step > 0 {
+            fs::write(&path, &text[..last + 5]).unwrap();
+        }
+        assert_eq!(history(&world.state).unwrap()[0].state, RunState::Interrupted);
+        let mut run = world.load(&id);
+        assert!(run.damage.is_empty(), "{:?}", run.damage);
+        settle(&world.root(), &mut run).unwrap();
+        assert!(world.load(&id).damage.is_empty(), "a torn line is no damage");
+        let report = world.undo(&id, UndoOptions::default());
+        assert!(report.is_complete(), "step {step}: {report:#?}");
+        let after = world.manifest();
+        for (path, line) in &before {
+            assert_eq!(*line, after[path], "step {step}: {}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_run_killed_in_a_tree_is_undone() {
+    let world = World::new("killed-tree");
+    world.dir("/h", 0o755, 1000, 1000);
+    for dir in 0..50 {
+        world.dir(&format!("/h/{dir}"), 0o755, 0, 0);
+        for file in 0..200 {
+            world.file(&format!("/h/{dir}/{file}"), if file == 7 { 0o4755 } else { 0o644 }, 0, dir, "");
+        }
+    }
+    let before = world.manifest();
+    let tree = action("/h", Change::ChownTree { uid: 1000, gid: 1000, owners: of(&[0]) });
+    let (mut journal, lock) = world.begin("repair");
+    let id = journal.run_id().unwrap().to_owned();
+    let root = world.root();
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        apply(&root, std::slice::from_ref(&tree), &mut journal, &mut Killer { after: 6000 });
+    }));
+    assert!(killed.is_err());
+    drop((journal, lock));
+    assert_ne!(before, world.manifest());
+    let report = world.undo(&id, UndoOptions::default());
+    assert!(report.is_complete(), "{report:#?}");
+    assert_eq!(before, world.manifest());
+}
+
+#[test]
+fn a_damaged_journal_is_named_and_never_undone_wrongly() {
+    let world = broken_home("damage");
+    let before = world.manifest();
+    let (_, id) = world.repair(&plan(&world));
+    let after = world.manifest();
+    let path = world.state.join(&id).join("journal.jsonl");
+    let text = fs::read(&path).unwrap();
+    for position in (200..text.len()).step_by(997) {
+        let mut damaged = text.clone();
+        damaged[position] ^= 4;
+        fs::write(&path, &damaged).unwrap();
+        let Ok(run) = load(&world.state, &id) else { continue };
+        assert!(!run.damage.is_empty(), "byte {position} is damaged and nobody says so");
+    }
+    // Without the third step the others are still taken back, and the undo is not called complete.
+    let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    lines.remove(3);
+    fs::write(&path, lines.concat()).unwrap();
+    let report = world.undo(&id, UndoOptions::default());
+    assert!(!report.is_complete() && report.damage.len() == 1, "{report:#?}");
+    let now = world.manifest();
+    assert_eq!(now.len(), before.len());
+    for (path, line) in &now {
+        // The home keeps the mode that the lost step gave it.
+        let either =
+            before.get(path) == Some(line) || after.get(path) == Some(line) || path == Path::new("/home/u");
+        assert!(either, "{}: {line}", path.display());
+    }
+    // A saved copy that is not what was saved is not put back.
+    let world = broken_home("damage");
+    let (_, id) = world.repair(&plan(&world));
+    fs::write(world.state.join(&id).join("saved/000"), "tampered").unwrap();
+    let report = world.undo(&id, UndoOptions::default());
+    assert!(
+        report
+            .steps
+            .iter()
+            .any(|step| matches!(&step.outcome, UndoOutcome::Failed(why) if why.contains("damaged")))
+    );
+    assert_eq!(fs::read_to_string(world.at("/home/u/.ssh/authorized_keys")).unwrap(), "old key\nnew key\n");
+}
+/// Where a child process that is to be killed finds its world; see the test below.
+const CHILD: &str = "VOLRESCUE_TEST_CHILD";
+
+/// Not a test of its own: the process that [`a_run_killed_by_a_signal_is_run_again_or_undone`] kills.
+#[test]
+#[ignore = "the process that another test starts and kills"]
+fn child_that_is_killed() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    let path = PathBuf::from(path);
+    let world = World { volume: path.join("volume"), state: path.join("state") };
+    world.repair(&big_plan(&world));
+    // The tree is the parent's.
+    std::mem::forget(world);
+}
+
+fn big_home(name: &str) -> World {
+    let world = broken_home(name);
+    for dir in 0..10 {
+        world.dir(&format!("/home/u/data/{dir}"), 0o755, 0, 0);
+        for file in 0..60 {
+            let path = format!("/home/u/data/{dir}/{file}");
+            world.file(&path, if file % 3 == 0 { 0o4755 } else { 0o644 }, 0, 0, "");
+            if file % 20 == 5 {
+                run(Command::new("chattr").arg("+i").arg(world.at(&path)));
+            }
+        }
+    }
+    world
+}
+
+/// As [`plan`], with every file checked for what it is when it is reached.
+fn big_plan(world: &World) -> Vec<Action> {
+    let mut actions = plan(world);
+    actions.rotate_left(3);
+    actions
+}
+
+/// Everything but times, which a second run can't know.
+fn timeless(manifest: &BTreeMap<PathBuf, String>) -> BTreeMap<PathBuf, String> {
+    let strip = |line: &String| {
+        let (head, tail) = line.split_once(" (").unwrap();
+        format!("{head} {}", tail.split_once(')').unwrap().1)
+    };
+    manifest.iter().map(|(path, line)| (path.clone(), strip(line))).collect()
+}
+
+#[test]
+fn a_run_killed_by_a_signal_is_run_again_or_undone() {
+    let name = "signal";
+    let child = |world: &World| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "faults::child_that_is_killed", "--ignored"])
+            .env(CHILD, world.volume.parent().unwrap());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let world = big_home(name);
+    let actions = big_plan(&world);
+    let start = std::time::Instant::now();
+    assert!(child(&world).wait().unwrap().success());
+    let whole = start.elapsed();
+    let unbroken = timeless(&world.manifest());
+    drop(actions);
+    let mut interrupted = 0;
+    for round in 0..16u32 {
+        let world = big_home(name);
+        let before = world.manifest();
+        let actions = big_plan(&world);
+        let mut process = child(&world);
+        std::thread::sleep(whole * round / 16);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let Some(first) = history(&world.state).unwrap().into_iter().next() else { continue };
+        interrupted += u32::from(first.state == RunState::Interrupted);
+        if first.state == RunState::Damaged {
+            // Killed before its first record was whole: nothing was done.
+            assert_eq!(before, world.manifest());
+            continue;
+        }
+        if round % 2 == 0 {
+            let report = world.undo(&first.run, UndoOptions::default());
+            assert!(report.is_complete(), "round {round}: {report:#?}");
+            let after = world.manifest();
+            for (path, line) in &before {
+                assert_eq!(*line, after[path], "round {round}: {}", path.display());
+            }
+            assert_eq!(before.len(), after.len());
+        } else {
+            settle(&world.root(), &mut world.load(&first.run)).unwrap();
+            let (report, _) = world.repair(&actions);
+            assert!(report.error.is_none(), "{:?}", report.error);
+            let after = timeless(&world.manifest());
+            for (path, line) in &unbroken {
+                assert_eq!(*line, after[path], "round {round}: {}", path.display());
+            }
+            assert_eq!(unbroken.len(), after.len(), "round {round}");
+        }
+    }
+    assert!(interrupted >= 3, "only {interrupted} runs were hit");
+}
