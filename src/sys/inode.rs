@@ -69,9 +69,12 @@ pub fn statx(dir: impl AsFd, name: &CStr) -> nix::Result<Statx> {
         | libc::STATX_GID
         | libc::STATX_NLINK
         | libc::STATX_INO;
+    // The system call itself: std knows the C library's statx as a weak symbol, and link-time optimisation of a static
+    // binary lets that win, which leaves the address null.
     // SAFETY: `name` is NUL-terminated, the descriptor is open, and the kernel writes one struct statx into `buffer`.
     let result = unsafe {
-        libc::statx(
+        libc::syscall(
+            libc::SYS_statx,
             dir.as_fd().as_raw_fd(),
             name.as_ptr(),
             libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC,
