@@ -278,7 +278,7 @@ checks! {
     HomeWritableByOthers "home-writable-by-others" Permissions "The home directory can be written by others.";
     HomeNotSearchable "home-not-searchable" Permissions "The user may not enter the home directory.";
     HomeMode "home-mode" Permissions "The home directory is not 0700 and the user's; sshd accepts it.";
-    HomeElsewhere "home-elsewhere" Nothing "fstab mounts another filesystem over the home, so what is seen here is not what sshd sees.";
+    HomeElsewhere "home-elsewhere" Nothing "Another filesystem is mounted over the home at boot, so what is seen here is not what sshd sees.";
     PathNotDirectory "path-not-directory" Nothing "Something on the way to the keys is no directory.";
     SshDirMissing "ssh-dir-missing" Permissions "The directory .ssh does not exist.";
     SshDirNotDirectory "ssh-dir-not-directory" Nothing ".ssh is no directory.";

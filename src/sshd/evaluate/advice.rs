@@ -214,20 +214,33 @@ fn sudo(case: &mut Case<'_>) {
 pub(super) struct Hidden {
     point: PathBuf,
     device: BString,
-    line: u32,
+    /// Of fstab; none for what every boot mounts.
+    line: Option<u32>,
 }
 
+/// What every boot lays a filesystem of its own over, with that filesystem's name.
+const VOLATILE: [(&str, &str); 4] =
+    [("/proc", "proc"), ("/sys", "sysfs"), ("/dev", "devtmpfs"), ("/run", "tmpfs")];
+
 impl Hidden {
-    /// fstab(5): a filesystem of its own on the home or a directory above it, which is not mounted in this view.
+    /// A filesystem of its own on the home or a directory above it, which is not mounted in this view: by fstab(5), or
+    /// as every boot has it.
     pub(super) fn home_of(case: &Case<'_>, user: &PasswdEntry) -> Option<Self> {
-        let text = read_following(case.view, Path::new("/etc/fstab"), TEXT_LIMIT).ok()?;
         let home = walk(case.view, &home_path(user));
         let home = home.end.map_or(home.reached, |found| found.path);
+        let volatile =
+            VOLATILE.iter().find(|(point, _)| home_path(user).starts_with(point) || home.starts_with(point));
+        if let Some(&(point, device)) = volatile
+            && !is_mounted(case, Path::new(point))
+        {
+            return Some(Self { point: point.into(), device: device.into(), line: None });
+        }
+        let text = read_following(case.view, Path::new("/etc/fstab"), TEXT_LIMIT).ok()?;
         text.lines().zip(1..).find_map(|(line, number)| {
             let mount = Mount::parse(line)?;
             let hides =
                 (mount.covers(&home) || mount.covers(&home_path(user))) && !is_mounted(case, &mount.point);
-            hides.then_some(Self { point: mount.point, device: mount.device, line: number })
+            hides.then_some(Self { point: mount.point, device: mount.device, line: Some(number) })
         })
     }
 
@@ -237,12 +250,17 @@ impl Hidden {
 
     pub(super) fn finding(&self) -> (Finding, String) {
         let (device, point) = (&self.device, self.point.display());
-        let finding = Finding::advises(CheckId::HomeElsewhere)
-            .at("/etc/fstab")
-            .on_line(self.line)
-            .is(format!("{device} is mounted on {point}"))
-            .wants("that volume too (--with)");
-        (finding, format!("the filesystem {device} that fstab mounts on {point}"))
+        let finding = Finding::advises(CheckId::HomeElsewhere).is(format!("{device} is mounted on {point}"));
+        match self.line {
+            Some(line) => (
+                finding.at("/etc/fstab").on_line(line).wants("that volume too (--with)"),
+                format!("the filesystem {device} that fstab mounts on {point}"),
+            ),
+            None => (
+                finding.at(&self.point).wants("a home on the disk"),
+                format!("the filesystem {device} that every boot mounts on {point}"),
+            ),
+        }
     }
 }
 
