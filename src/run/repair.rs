@@ -28,6 +28,11 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
     if let Err(refusal) = ask::must_be_possible(args.yes, args.dry_run, key_on_stdin || many) {
         return super::refuse("repair", json, &refusal);
     }
+    if !args.chown_from.is_empty() && matches!(args.chown, Some(Chown::All | Chown::Login)) {
+        let refusal = Refusal::usage("--chown-from goes with --chown tree only")
+            .hint("Leave it out: all takes every owner, login takes no tree.");
+        return super::refuse("repair", json, &refusal);
+    }
     if many {
         if args.generate_key.is_some() {
             let refusal = Refusal::usage("--generate-key makes one file and can't serve several targets")
@@ -50,6 +55,7 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
 
 fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> {
     let stop = Stop::listen()?;
+    targets::end_with_parent()?;
     let mut keys = keys::read_all(&args.login.keys)?;
     let mut pair = None;
     if let Some(file) = &args.generate_key {
@@ -73,8 +79,10 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
             let before = session.ask(&seen, &question(name, &keys));
             report.users.push(session::user_report(name.to_string(), chosen_by.clone(), before));
         }
+        let is_missing = |name: &BString| seen.system.passwd.by_name(name).is_none();
         if !args.create_user
-            && let Some((name, _)) = users.iter().find(|(name, _)| seen.system.passwd.by_name(name).is_none())
+            && users.iter().all(|(name, _)| is_missing(name))
+            && let Some((name, _)) = users.first()
         {
             return Err(Refusal::new(
                 ExitCode::Refused,
@@ -89,6 +97,9 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         report.notes.extend(plan.notes.iter().cloned());
         tracing::info!("planned {} actions", plan.actions.len());
         stop.check()?;
+        if args.sudo && users.iter().all(|(name, _)| !is_missing(name)) {
+            report.notes.push("no user had to be put back, so --sudo changes nothing".into());
+        }
         if args.dry_run {
             return show_dry_run(&session, plan, &stop, report);
         }
@@ -104,9 +115,15 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
                 }
             }
             if let Some(pair) = &pair {
-                pair.write()?;
+                if plan.actions.iter().any(|action| pair.is_in(action)) {
+                    pair.write()?;
+                } else {
+                    report
+                        .notes
+                        .push("the new key was not written: nothing on this volume would take it".into());
+                }
             }
-            apply(&session, plan, &state, lock, &stop, report)?;
+            apply(&session, plan, &state, lock, &stop, report, pair.is_some())?;
         }
         verify(&session, &names, &keys, report);
         Ok(())
@@ -240,6 +257,7 @@ fn apply(
     lock: &mut VolumeLock,
     stop: &Stop,
     report: &mut Report,
+    pair_written: bool,
 ) -> Result<()> {
     let mut journal = Journal::create(state, &session.run_info(report), lock)?;
     report.run = journal.run_id().map(str::to_owned);
@@ -266,7 +284,12 @@ fn apply(
     }
     let ended = journal.end(ending);
     let run = report.run.clone().unwrap_or_default();
-    let how_to_go_on = format!("Run the same command again to go on, or take it back: volrescue undo {run}");
+    let again = if pair_written {
+        "Run the command again, with --key in place of --generate-key,"
+    } else {
+        "Run the same command again"
+    };
+    let how_to_go_on = format!("{again} to go on, or take it back: volrescue undo {run}");
     if let Some(error) = done.error {
         return Err(Refusal::failed(format!("{error:#}")).hint(how_to_go_on).into());
     }

@@ -171,7 +171,19 @@ impl Session {
 
     /// Would sshd accept?
     pub(super) fn ask(&self, seen: &Seen<'_>, question: &Question<'_>) -> Evaluation {
-        evaluate::evaluate(&seen.inventory, &seen.system, question)
+        let mut answer = evaluate::evaluate(&seen.inventory, &seen.system, question);
+        if self.mounted.info.journal == FsJournal::Dirty {
+            // What is seen is older than what was written: no answer from it holds.
+            answer.verdict = Verdict::Unknown;
+            answer.keys.iter_mut().for_each(|key| key.verdict = Verdict::Unknown);
+            answer.unknown.insert(
+                0,
+                "the filesystem's journal waits for replay, and no copy could be made to replay it in: what is seen \
+                 here is stale. Replay it on the volume itself with --replay, or make room in /var/tmp"
+                    .into(),
+            );
+        }
+        answer
     }
 
     /// The other accounts that would accept every one of the keys.

@@ -12,6 +12,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// Tells a child whose job it does.
+const PARENT: &str = "VOLRESCUE_PARENT";
+
+/// A child of [`run_all`] ends with its parent, at the next safe point.
+///
+/// # Errors
+/// If the parent is gone already.
+pub(super) fn end_with_parent() -> Result<(), Refusal> {
+    let Some(parent) = std::env::var(PARENT).ok().and_then(|pid| pid.parse::<i32>().ok()) else {
+        return Ok(());
+    };
+    let asked = nix::sys::prctl::set_pdeathsig(nix::sys::signal::SIGTERM);
+    if asked.is_err() || nix::unistd::getppid().as_raw() != parent {
+        return Err(super::signals::interrupted());
+    }
+    Ok(())
+}
+
 /// One target and the arguments that work it.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -49,6 +67,13 @@ pub(super) fn run_all(
             }
         }
         if stop.asked() {
+            // Each child ends at its next safe point.
+            for (_, child, _) in &running {
+                if let Ok(pid) = i32::try_from(child.id()) {
+                    let _ =
+                        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
+                }
+            }
             for job in waiting.drain(..) {
                 let refusal = Refusal::new(
                     ExitCode::Interrupted,
