@@ -103,6 +103,10 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         if args.dry_run {
             return show_dry_run(&session, plan, &stop, report);
         }
+        let mut plan = plan;
+        if !args.yes {
+            drop_idle_trees(&session, &mut plan, &stop)?;
+        }
         if let Some(lock) = &mut lock
             && !plan.actions.is_empty()
         {
@@ -212,6 +216,22 @@ fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report)
     Ok(())
 }
 
+/// Nobody is asked about a tree in which nothing would change.
+fn drop_idle_trees(session: &Session, plan: &mut Plan, stop: &Stop) -> Result<()> {
+    let mut watch = Watcher { stop, progress: Progress::new(true, "counting") };
+    let mut kept = Vec::new();
+    for action in plan.actions.drain(..) {
+        // Before a home is made, or others of its entries change hands, nothing can be counted.
+        let idle = session.survey(&action, &mut watch)?.is_some_and(|survey| survey.changed == 0);
+        if !idle {
+            kept.push(action);
+        }
+    }
+    watch.progress.finish();
+    plan.actions = kept;
+    stop.check()
+}
+
 fn tell_tree(result: &apply::TreeResult, report: &mut Report) {
     for one in &result.kept {
         report.kept.push(KeptSummary {
@@ -291,7 +311,11 @@ fn apply(
     };
     let how_to_go_on = format!("{again} to go on, or take it back: volrescue undo {run}");
     if let Some(error) = done.error {
-        return Err(Refusal::failed(format!("{error:#}")).hint(how_to_go_on).into());
+        let words = format!("{error:#}");
+        let full = words.contains("No space left") || words.contains("quota");
+        let hint =
+            if full { format!("Free some space on the volume first. {how_to_go_on}") } else { how_to_go_on };
+        return Err(Refusal::failed(words).hint(hint).into());
     }
     if done.stopped && changed {
         return Err(Refusal::failed("stopped by a signal before the end of the plan")

@@ -17,7 +17,7 @@ use crate::report::progress::CopyProgress;
 use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
 use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
-use crate::view::{TEXT_LIMIT, View, read_following};
+use crate::view::{LookError, TEXT_LIMIT, View, read_following};
 use crate::volume::{
     Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume,
 };
@@ -216,6 +216,10 @@ impl Session {
     pub(super) fn survey(&self, action: &Action, watch: &mut dyn Watch) -> Result<Option<TreeResult>> {
         match &action.change {
             Change::ChownTree { uid, gid, owners } => {
+                if self.root().lstat(&action.path) == Err(LookError::NotFound) {
+                    // A home that is still to be made holds nothing yet.
+                    return Ok(Some(TreeResult::default()));
+                }
                 apply::survey_tree(self.root(), &action.path, (*uid, *gid), owners, watch).map(Some)
             }
             _ => Ok(None),
