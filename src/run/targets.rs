@@ -13,6 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// What a child says on stdout and stderr, being gathered.
+type Readers = [JoinHandle<Vec<u8>>; 2];
+
 /// Tells a child whose job it does.
 const PARENT: &str = "VOLRESCUE_PARENT";
 
@@ -62,7 +65,7 @@ pub(super) fn run_all(
         known.push(path);
     }
     let mut waiting: VecDeque<Job> = jobs.into();
-    let mut running: Vec<(Job, Child, [JoinHandle<Vec<u8>>; 2])> = Vec::new();
+    let mut running: Vec<(Job, Child, Readers)> = Vec::new();
     let mut highest = ExitCode::Accepted;
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < usize::from(at_a_time) && !stop.asked() {
@@ -112,7 +115,7 @@ pub(super) fn run_all(
     highest
 }
 
-fn start(job: &Job, keys: &[u8]) -> std::io::Result<(Child, [JoinHandle<Vec<u8>>; 2])> {
+fn start(job: &Job, keys: &[u8]) -> std::io::Result<(Child, Readers)> {
     let stdin = if keys.is_empty() { Stdio::null() } else { Stdio::piped() };
     let mut child =
         Command::new("/proc/self/exe").args(&job.args).stdin(stdin).stdout(Stdio::piped()).spawn()?;
