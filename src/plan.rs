@@ -31,6 +31,7 @@ use bstr::{BString, ByteSlice};
 use builder::Builder;
 use login_path::Reach;
 use scope::Home;
+use std::path::Path;
 
 /// Whose entries in a home change hands (`--chown`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub fn build(view: &dyn View, os: &OsFacts, users: &[BString], wish: &Wish) -> R
         optional(&mut builder, users, wish, &mut |builder| system::document(builder, &modes));
     }
     for user in users {
-        plan_user(&mut builder, user, wish, &modes, os);
+        plan_user(&mut builder, user, wish, &modes);
     }
     let system = System::read(&builder.view);
     let predicted = users.iter().map(|user| ask(&builder.view, &system, user, wish)).collect();
@@ -136,25 +137,23 @@ fn restore_entries(
             if groups.is_empty() { "none besides" } else { &groups }
         ));
         plan.origins.iter().for_each(|origin| builder.note(origin.clone()));
-        plan.actions.into_iter().for_each(|action| builder.add(action));
+        for action in plan.actions {
+            add_labelled(builder, action, label::Role::System);
+        }
     } else if system.shadow.by_name(user).is_none() {
         let actions = user::restore_shadow(&builder.view, os, name, today)?;
         actions.into_iter().for_each(|action| builder.add(action));
     }
     if System::read(&builder.view).passwd.by_name(b"sshd").is_none() {
         let plan = user::recreate_sshd(&builder.view, os, today)?;
-        plan.actions.into_iter().for_each(|action| builder.add(action));
+        for action in plan.actions {
+            add_labelled(builder, action, label::Role::System);
+        }
     }
     Ok(())
 }
 
-fn plan_user(
-    builder: &mut Builder<'_>,
-    name: &BString,
-    wish: &Wish,
-    modes: &system::SystemModes,
-    os: &OsFacts,
-) {
+fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &system::SystemModes) {
     let system = System::read(&builder.view);
     let Some(user) = system.passwd.by_name(name).cloned() else { return };
     let who = Identity::of(&user, &system.group);
@@ -169,7 +168,7 @@ fn plan_user(
     let mut files = asked.key_files;
     let mut home = Home::of(&builder.view, &user, &system.passwd);
     if let Home::Missing { path } = &home {
-        make_home(builder, path, &user, &who, os);
+        make_home(builder, path, &user);
         home = Home::of(&builder.view, &user, &system.passwd);
     }
     let users = std::slice::from_ref(name);
@@ -193,6 +192,8 @@ fn plan_user(
         login_path::document_client_files(builder, &user, &home);
     }
     let reach = Reach { user: &user, who: &who, home: &home, files: &files };
+    let neighbours = neighbours(builder, &user, &home, wish);
+    let start = (builder.actions.clone(), builder.view.clone());
     make_ssh_directory(builder, &reach, wish);
     mend_findings(builder, name, &reach, wish, modes);
     if !wish.keys.is_empty() {
@@ -200,7 +201,38 @@ fn plan_user(
         keys::add(builder, &accepted, &reach, &system.build);
         mend_findings(builder, name, &reach, wish, modes);
     }
+    let after = System::read(&builder.view);
+    let harmed =
+        neighbours.iter().find(|(other, was)| ask(&builder.view, &after, other, wish).verdict > *was);
+    if let Some((other, _)) = harmed {
+        builder.note(format!(
+            "nothing is changed in the home that {name} shares with {other}: {other} would be locked out"
+        ));
+        (builder.actions, builder.view) = start;
+        return;
+    }
     chown_tree(builder, &user, &home, &wrong, wish);
+}
+
+/// The other accounts that live in the same directory, with their verdicts as things are.
+fn neighbours(
+    builder: &Builder<'_>,
+    user: &PasswdEntry,
+    home: &Home,
+    wish: &Wish,
+) -> Vec<(BString, Verdict)> {
+    /// A directory with more accounts than this is the system's.
+    const MOST: usize = 8;
+    let Home::Shared { found, .. } = home else { return Vec::new() };
+    let system = System::read(&builder.view);
+    let others = system.passwd.entries.iter().filter(|other| {
+        other.uid != user.uid
+            && crate::view::follow(&builder.view, &scope::path_of(&other.home))
+                .is_ok_and(|at| at.path == found.path)
+    });
+    let verdict =
+        |other: &PasswdEntry| (other.name.clone(), ask(&builder.view, &system, &other.name, wish).verdict);
+    others.take(MOST).map(verdict).collect()
 }
 
 /// The keys whose type and length the volume's sshd takes: another one would be written in vain.
@@ -229,24 +261,28 @@ fn usable_keys(builder: &mut Builder<'_>, system: &System, name: &BString, wish:
     usable
 }
 
-fn make_home(
-    builder: &mut Builder<'_>,
-    path: &std::path::Path,
-    user: &PasswdEntry,
-    who: &Identity,
-    os: &OsFacts,
-) {
-    for parent in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
-        if builder.stat(parent).is_none() {
-            let xattrs = label::for_new(&builder.view, parent, label::Role::System);
-            let change = Change::CreateDirectory { mode: 0o755, uid: 0, gid: 0, xattrs };
-            builder.push(parent, change, "the directory of homes is missing");
+fn make_home(builder: &mut Builder<'_>, path: &Path, user: &PasswdEntry) {
+    for action in user::skeleton(&builder.view, path, user.uid, user.gid) {
+        let role = match action.path.strip_prefix(path) {
+            Err(_) => label::Role::System,
+            Ok(below) if below.as_os_str().is_empty() => label::Role::Home,
+            Ok(below) if below.starts_with(".ssh") => label::Role::SshHome,
+            Ok(_) => label::Role::HomeContent,
+        };
+        add_labelled(builder, action, role);
+    }
+}
+
+/// Adds an action with the label that what it makes should have.
+fn add_labelled(builder: &mut Builder<'_>, mut action: Action, role: label::Role) {
+    let label = label::for_new(&builder.view, &action.path, role);
+    match &mut action.change {
+        Change::CreateDirectory { xattrs, .. } | Change::WriteFile { before: Before::Absent, xattrs, .. } => {
+            xattrs.extend(label);
         }
+        _ => {}
     }
-    let _ = os;
-    for action in user::skeleton(&builder.view, path, who.uid, user.gid) {
-        builder.add(action);
-    }
+    builder.add(action);
 }
 
 /// A missing `.ssh` is made even where no key is given: it is part of the documented tree.

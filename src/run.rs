@@ -6,6 +6,7 @@ use crate::report::output::{self, Style};
 use crate::report::{json, log, text};
 use clap::Parser;
 use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 mod ask;
 mod diagnose;
@@ -50,7 +51,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Command::Generate(args) => generate::generate(&args),
     };
-    code.number()
+    let printed = !UNPRINTED.load(Ordering::Relaxed);
+    if printed { code.number() } else { code.max(ExitCode::Target).number() }
 }
 
 /// Prints an error in the form that was asked for.
@@ -63,9 +65,15 @@ fn refuse(command: &'static str, json: bool, refusal: &Refusal) -> ExitCode {
     refusal.code
 }
 
+/// Set where something could not be printed: an exit code of success would be a lie.
+static UNPRINTED: AtomicBool = AtomicBool::new(false);
+
 fn print(text: &str) {
-    // Nobody reads any more: that is the reader's choice, not a failure.
-    let _ = output::stdout(text);
+    if let Err(error) = output::stdout(text)
+        && !UNPRINTED.swap(true, Ordering::Relaxed)
+    {
+        output::stderr(&format!("volrescue: standard output can't be written: {error}\n"));
+    }
 }
 
 fn pretty(value: &serde_json::Value) -> String {
@@ -117,7 +125,12 @@ fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
     let command = known.into_iter().find(|name| Some(*name) == command).unwrap_or("volrescue");
     if args.iter().any(|word| word == "--json") {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let said = text
+            .lines()
+            .map(str::trim)
+            .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+        let said: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
+        let message = said.join(" ").trim_start_matches("error: ").to_owned();
         let of = if command == "volrescue" { String::new() } else { format!("{command} ") };
         let refusal = Refusal::usage(message).hint(format!("See: volrescue {of}--help"));
         print(&pretty(&json::failure(command, &refusal)));

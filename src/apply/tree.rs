@@ -219,6 +219,8 @@ impl<'a> Tree<'a> {
         match self.owners {
             _ if (stat.uid, stat.gid) == self.to => Fate::Right,
             TreeOwners::All => Fate::Take,
+            // Who owns a device node owns the device.
+            TreeOwners::Of { .. } if matches!(stat.mode & 0o170_000, 0o020_000 | 0o060_000) => Fate::Keep,
             TreeOwners::Of { uids } if uids.contains(&stat.uid) => Fate::Take,
             TreeOwners::Of { .. } if stat.uid == self.to.0 => Fate::Right,
             TreeOwners::Of { .. } => Fate::Keep,

@@ -29,9 +29,23 @@ impl<'a> Builder<'a> {
         self.add(action);
     }
 
-    /// Adds an action made elsewhere.
-    pub fn add(&mut self, action: Action) {
+    /// Adds an action made elsewhere. A file is written once: a second writing takes the place of the first, so that
+    /// what is expected before it is still what the volume has.
+    pub fn add(&mut self, mut action: Action) {
         self.view.apply(&action);
+        let earlier = self.actions.iter().position(|earlier| {
+            earlier.path == action.path && matches!(earlier.change, Change::WriteFile { .. })
+        });
+        if let (Some(at), Change::WriteFile { before, xattrs, .. }) = (earlier, &mut action.change)
+            && let Change::WriteFile { before: first, xattrs: labels, .. } = &self.actions[at].change
+        {
+            *before = first.clone();
+            let unset = |(name, _): &&(String, Vec<u8>)| !xattrs.iter().any(|(set, _)| set == name);
+            let kept: Vec<_> = labels.iter().filter(unset).cloned().collect();
+            xattrs.extend(kept);
+            self.actions[at] = action;
+            return;
+        }
         self.actions.push(action);
     }
 

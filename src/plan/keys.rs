@@ -6,11 +6,10 @@ use super::label::{self, Role};
 use super::login_path::{Reach, make_parents};
 use crate::keys::PublicKey;
 use crate::keys::authorized_keys::{self, KeyLine, Line};
-use crate::permissions::Access;
 use crate::sshd::Build;
 use crate::sshd::evaluate::KeyFile;
 use crate::view::{FileKind, LookError, TEXT_LIMIT, View, follow, walk};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the files say of a key already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +122,8 @@ fn write(builder: &mut Builder<'_>, file: &KeyFile, lines: &[Vec<u8>], reach: &R
                 ));
                 return false;
             }
-            if found.stat.nlink > 1 && !builder.allows(&found.path, reach.who, Access::Read) {
+            // The other names may be anything, the volume's shadow among them: only what is the user's is copied.
+            if found.stat.nlink > 1 && found.stat.uid != reach.user.uid {
                 builder.note(format!(
                     "{} has other names outside the home: it is left alone",
                     found.path.display()
@@ -174,7 +174,7 @@ fn create(
         builder.note(format!("{} cannot be made: something else is in the way", file.path.display()));
         return false;
     };
-    if !reach.in_home(&path) && !reach.may_create(&path) {
+    if !reach.in_home(&path) && reach.strays(&builder.view, &file.path) {
         builder.note(format!(
             "{} leads out of the home to {}: nothing is made there",
             file.path.display(),
@@ -196,11 +196,4 @@ fn create(
     let xattrs = label::for_new(&builder.view, &path, Role::of_new(inside));
     builder.push(&path, Change::WriteFile { before, content, mode, uid, gid, xattrs }, why);
     true
-}
-
-impl Reach<'_> {
-    /// May something be made at `path`, outside the home: only where the configuration itself names it.
-    fn may_create(&self, path: &Path) -> bool {
-        self.files.iter().any(|file| !self.in_home(&file.path) && file.path.file_name() == path.file_name())
-    }
 }

@@ -9,7 +9,7 @@ use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy, Severity};
 use crate::permissions::{Access, Identity};
 use crate::sshd::evaluate::KeyFile;
-use crate::view::{LookError, View, WalkStep, follow, walk};
+use crate::view::{LookError, View, follow, walk};
 use std::path::{Path, PathBuf};
 
 const DOCUMENTED: &str = "the documented permission tree";
@@ -129,26 +129,49 @@ impl Reach<'_> {
         }
     }
 
-    /// Is `path` (canonical) in the home?
+    /// Is `path` (canonical) the user's to have: in a home of their own, or in the directory of keys of a home that they
+    /// share with the system or with others?
     #[must_use]
     pub fn in_home(&self, path: &Path) -> bool {
-        self.home_path().is_some_and(|home| path.starts_with(home))
+        match self.home {
+            Home::Own(found) => path.starts_with(&found.path),
+            Home::Shared { found, .. } => {
+                let written = super::scope::path_of(&self.user.home);
+                let in_keys = |file: &KeyFile| {
+                    let below = file.path.strip_prefix(&written).ok().filter(|_| is_of_the_home(file));
+                    let directory =
+                        below.and_then(Path::parent).filter(|below| !below.as_os_str().is_empty());
+                    directory.is_some_and(|directory| path.starts_with(found.path.join(directory)))
+                };
+                self.files.iter().any(in_keys)
+            }
+            Home::Missing { .. } | Home::Unusable { .. } => false,
+        }
+    }
+
+    /// Does the way to `path` pass a link that lies in the home?
+    #[must_use]
+    pub fn strays(&self, view: &dyn View, path: &Path) -> bool {
+        walk(view, path).steps.iter().any(|step| step.link.is_some() && self.in_home(&step.path))
     }
 
     /// May `path` (canonical) be changed: in the home, above it, or on the way to a file of keys that the
     /// administrator's configuration names, without passing a link that lies in the home?
     #[must_use]
     pub fn may_change(&self, view: &dyn View, path: &Path) -> bool {
-        let home = self.home_path();
-        if home.is_some_and(|home| home.starts_with(path)) || self.in_home(path) {
+        if self.home_path().is_some_and(|home| home.starts_with(path)) || self.in_home(path) {
             return true;
         }
         self.files.iter().any(|file| {
-            let walk = walk(view, &file.path);
-            let strays = |step: &WalkStep| step.link.is_some() && self.in_home(&step.path);
-            !walk.steps.iter().any(strays) && walk.steps.iter().any(|step| step.path == path)
+            !self.strays(view, &file.path)
+                && walk(view, &file.path).steps.iter().any(|step| step.path == path)
         })
     }
+}
+
+/// Is the file named relative to the home (`.ssh/authorized_keys`, `%h/...`)?
+fn is_of_the_home(file: &KeyFile) -> bool {
+    !file.pattern.starts_with(b"/")
 }
 
 /// Mends one finding by the least change. `false` if it is none of ours.
@@ -165,10 +188,7 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, reach: &Reach<'_>) -> 
         ));
         return false;
     }
-    let home = reach.home_path().map(Path::to_path_buf);
-    let is_own = matches!(reach.home, Home::Own(_)) && reach.in_home(&path);
-    let is_below_home = reach.in_home(&path) && home.as_deref() != Some(&path);
-    let theirs = is_own || is_below_home;
+    let theirs = reach.in_home(&path);
     let ids = if theirs { (reach.user.uid, reach.user.gid) } else { (0, 0) };
     match finding.check {
         C::DirectoryWrongOwner | C::HomeWrongOwner | C::SshDirWrongOwner | C::KeyFileWrongOwner

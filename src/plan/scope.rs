@@ -31,6 +31,9 @@ const SYSTEM_DIRECTORIES: &[&str] = &[
     "/var",
 ];
 
+/// Directories in which each entry is the system's; what lies deeper may be a home.
+const SYSTEM_PARENTS: &[&str] = &["/var", "/usr/local"];
+
 /// Directories below which a home is the system's, not a user's: their content has owners of its own.
 const SYSTEM_TREES: &[&str] = &[
     "/bin",
@@ -140,6 +143,9 @@ fn why_not_own(view: &dyn View, home: &Path, user: &PasswdEntry, passwd: &Passwd
     if SYSTEM_DIRECTORIES.iter().any(|system| home == Path::new(system)) {
         return Some("it is a system directory".into());
     }
+    if SYSTEM_PARENTS.iter().any(|parent| home.parent() == Some(Path::new(parent))) {
+        return Some("it is a system directory".into());
+    }
     if let Some(tree) = SYSTEM_TREES.iter().find(|tree| home.starts_with(tree)) {
         return Some(format!("it lies in {tree}, which is the system's"));
     }
@@ -156,6 +162,9 @@ fn why_not_own(view: &dyn View, home: &Path, user: &PasswdEntry, passwd: &Passwd
         if theirs.path.starts_with(home) {
             return Some(format!("it holds the home of {}", other.name));
         }
+        if home.starts_with(&theirs.path) {
+            return Some(format!("it lies in the home of {}", other.name));
+        }
     }
     None
 }
@@ -167,6 +176,7 @@ mod tests {
 
     fn home(line: &str) -> Home {
         let mut tree = MemTree::new();
+        tree.dir("/var/backups", 0o755, 0, 0);
         tree.dir("/home/u", 0o755, 1000, 1000)
             .dir("/home/other/in", 0o755, 0, 0)
             .dir("/var/www", 0o755, 0, 0);
@@ -183,7 +193,9 @@ mod tests {
         assert!(
             matches!(home("u:x:1000:1000::/home/lnk:"), Home::Own(found) if found.path == Path::new("/home/u"))
         );
-        for shared in ["/", "/home", "/etc", "/usr", "/var/www", "/home/other/in", "/home/other", ""] {
+        for shared in
+            ["/", "/home", "/etc", "/usr", "/var/www", "/home/other/in", "/home/other", "/var/backups", ""]
+        {
             let line = format!("u:x:1000:1000::{shared}:");
             assert!(!matches!(home(&line), Home::Own(_) | Home::Missing { .. }), "{shared}");
         }

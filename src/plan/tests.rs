@@ -216,3 +216,87 @@ fn a_home_that_is_not_the_users_own_is_not_walked() {
     assert_eq!(shown(&after(&bed, &plan), "/var/www"), "0755 0:0");
     assert_eq!(plan.predicted[0].verdict, Verdict::Accept, "{:?}", plan.predicted[0].findings);
 }
+
+#[test]
+fn two_users_come_back_in_one_writing_of_each_file() {
+    let mut bed = Bed::debian();
+    bed.dir("/home/a", 0o755, 1001, 1001).dir("/home/b", 0o755, 1002, 1002);
+    let users = [BString::from("a"), BString::from("b")];
+    let wish = Wish { create_user: true, keys: vec![key(9)], ..wish() };
+    let plan = build(&bed.tree, &OsFacts::detect(&bed.tree), &users, &wish).unwrap();
+    let mut written = Vec::new();
+    for action in &plan.actions {
+        if let Change::WriteFile { before, .. } = &action.change {
+            assert!(!written.contains(&action.path), "{} is written twice", action.path.display());
+            written.push(action.path.clone());
+            let there = bed.tree.lstat(&action.path).ok().map(|stat| stat.ino);
+            let expected = if let Before::Regular { ino, .. } = before { Some(*ino) } else { None };
+            assert_eq!(expected, there, "{}", action.path.display());
+        }
+    }
+    assert!(plan.predicted.iter().all(|answer| answer.verdict == Verdict::Accept));
+}
+
+#[test]
+fn a_link_to_roots_keys_is_not_written_through_a_linked_home() {
+    let mut bed = Bed::debian();
+    bed.remove("/home").link("/home", "/var/home").dir("/var/home/u", 0o700, 1000, 1000);
+    bed.dir("/root/.ssh", 0o700, 0, 0).link("/var/home/u/.ssh", "/root/.ssh");
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    assert!(!paths(&plan).iter().any(|path| path.starts_with("/root")), "{:?}", paths(&plan));
+}
+
+#[test]
+fn keys_beside_a_home_that_is_the_root_directory_stay_roots() {
+    let mut bed = Bed::debian();
+    let passwd = String::from_utf8(bed.tree.nodes[Path::new("/etc/passwd")].content.clone()).unwrap();
+    bed.file("/etc/passwd", 0o644, 0, 0, passwd.replace(":/home/u:", ":/:").as_bytes());
+    bed.file("/etc/ssh/sshd_config", 0o644, 0, 0, b"UsePAM yes\nAuthorizedKeysFile /etc/ssh/keys/%u\n");
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    let view = after(&bed, &plan);
+    assert_eq!(shown(&view, "/etc/ssh/keys"), "0755 0:0");
+    assert_eq!(shown(&view, "/etc/ssh/keys/u"), "0644 0:0");
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept, "{:?}", plan.predicted[0].findings);
+}
+
+#[test]
+fn a_new_home_has_labels_where_the_volume_has_them() {
+    let mut bed = Bed::debian();
+    bed.remove(HOME).set_xattr("/home", label::SELINUX, b"system_u:object_r:home_root_t:s0\0");
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    let view = after(&bed, &plan);
+    let label = |path: &str| {
+        view.xattr(Path::new(path), label::SELINUX).unwrap().map(|raw| String::from_utf8(raw).unwrap())
+    };
+    assert_eq!(label(HOME).as_deref(), Some("system_u:object_r:user_home_dir_t:s0\0"));
+    assert_eq!(label(SSH).as_deref(), Some("system_u:object_r:ssh_home_t:s0\0"));
+    assert_eq!(label(KEYS).as_deref(), Some("system_u:object_r:ssh_home_t:s0\0"));
+}
+
+#[test]
+fn a_hard_link_to_anothers_file_is_not_copied_for_the_user() {
+    let mut bed = Bed::debian();
+    bed.file(KEYS, 0o644, 0, 42, b"root:$6$secret:1::::::\n");
+    bed.tree.nodes.get_mut(Path::new(KEYS)).unwrap().stat.nlink = 2;
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    let copied = plan.actions.iter().any(
+        |action| matches!(&action.change, Change::WriteFile { content, .. } if content.starts_with(b"root:")),
+    );
+    assert!(!copied);
+}
+
+#[test]
+fn who_shares_the_home_is_not_locked_out() {
+    let mut bed = Bed::debian();
+    let mut passwd = bed.tree.nodes[Path::new("/etc/passwd")].content.clone();
+    passwd.extend(b"git:x:1005:1005::/home/u:/bin/bash\n");
+    bed.file("/etc/passwd", 0o644, 0, 0, &passwd);
+    let shadow =
+        [bed.tree.nodes[Path::new("/etc/shadow")].content.clone(), b"git:*:19000:0:99999:7:::\n".to_vec()]
+            .concat();
+    bed.file("/etc/shadow", 0o640, 0, 42, &shadow);
+    bed.chown(HOME, 1005, 1005).chown(SSH, 1005, 1005).chown(KEYS, 1005, 1005);
+    let plan = plan(&bed, &wish());
+    assert!(paths(&plan).is_empty(), "{:?}", paths(&plan));
+    assert!(plan.notes.iter().any(|note| note.contains("locked out")), "{:?}", plan.notes);
+}

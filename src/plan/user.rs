@@ -311,6 +311,10 @@ fn add_to_groups(
     for group in wanted.iter().filter(|group| **group != primary.name).take(MAX_GROUPS) {
         let there: Option<GroupEntry> = files.group_entries().by_name(group).cloned();
         match there {
+            // A group of that name may be a person's own.
+            Some(there) if files.passwd_entries().entries.iter().any(|other| other.gid == there.gid) => {
+                origins.push(format!("not added to the group {group}: it is another account's own group"));
+            }
             Some(there) => {
                 if !files.add_member(&there, name.as_bytes()) {
                     origins.push(format!("the line of the group {group} cannot be added to"));

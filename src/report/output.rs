@@ -28,10 +28,16 @@ impl Style {
     }
 }
 
-/// Writes to stdout; `false` if nobody reads any more.
-pub fn stdout(text: &str) -> bool {
+/// Writes to stdout. That nobody reads any more is the reader's choice and no error.
+///
+/// # Errors
+/// Anything else: a full disk, a closed descriptor.
+pub fn stdout(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Writes to stderr; a closed stderr is nobody's fault.

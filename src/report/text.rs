@@ -77,10 +77,9 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
     );
     let _ = writeln!(out, "\n{}", wrap(&head, 0, 2, style));
     for key in &answer.keys {
-        let found = key
-            .found
-            .as_ref()
-            .map_or("in no file of keys".into(), |at| format!("in {}:{}", escape::path(&at.file), at.line));
+        let found = key.found.as_ref().map_or("on no line that sshd would accept".into(), |at| {
+            format!("in {}:{}", escape::path(&at.file), at.line)
+        });
         let (mark, code) = mark_of(key.verdict);
         let _ = writeln!(
             out,
@@ -303,7 +302,7 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
         }
     };
     let _ = writeln!(out, "\n{}", style.paint(BOLD, &head));
-    for one in applied {
+    for one in applied.iter().filter(|one| one.outcome != Outcome::Unchanged) {
         let (mark, code) = mark_of_outcome(&one.outcome);
         let mark = if code.is_empty() { mark.to_owned() } else { style.paint(code, mark) };
         let (from, to) = one.action.change.from_to();
@@ -330,6 +329,9 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
 pub fn undone(report: &Report, style: Style) -> String {
     let Some(run) = &report.undoes else { return String::new() };
     let mut out = String::new();
+    if report.undone.is_empty() && report.error.is_some() {
+        return out;
+    }
     if report.undone.is_empty() {
         let _ = writeln!(out, "\nRun {run} changed nothing that could be put back.");
         return out;
@@ -400,7 +402,7 @@ pub fn ending(report: &Report, style: Style) -> String {
                 )
             );
         }
-        Unmount::Clean if report.command != "diagnose" => {
+        Unmount::Clean if report.command != "diagnose" && !report.dry_run => {
             let _ = writeln!(out, "\nThe volume is unmounted and clean.");
         }
         Unmount::Clean | Unmount::NotMounted => {}

@@ -29,6 +29,7 @@ pub(super) fn diagnose(args: &DiagnoseArgs) -> ExitCode {
 
 fn examine(args: &DiagnoseArgs, report: &mut Report) -> Result<()> {
     let stop = Stop::listen()?;
+    targets::end_with_parent()?;
     let (address, host) = client(args.from.as_deref())?;
     let keys = keys::read_all(&args.login.keys)?;
     let mode = if args.replay { Mode::Replay } else { Mode::Look };

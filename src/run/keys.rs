@@ -4,6 +4,7 @@
 
 use crate::error::Refusal;
 use crate::keys::{KeyForm, PrivateKeyText, PublicKey, read_key};
+use crate::plan::{Action, Change};
 use anyhow::{Context, Result};
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -113,6 +114,15 @@ pub(super) fn make_pair(file: &Path, comment: &str) -> Result<Pair, Refusal> {
 }
 
 impl Pair {
+    /// Does this action put the public half into a file?
+    pub(super) fn is_in(&self, action: &Action) -> bool {
+        let line = self.public.to_line();
+        match &action.change {
+            Change::WriteFile { content, .. } => content.windows(line.len()).any(|window| window == line),
+            _ => false,
+        }
+    }
+
     /// Writes the private half, 0600, where nothing is yet.
     ///
     /// # Errors
@@ -124,6 +134,10 @@ impl Pair {
             self.private.write(|text| out.write_all(text))?;
             out.sync_all()
         });
+        if written.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::AlreadyExists) {
+            // Half a key is no key, and would be in the way of the next try.
+            let _ = std::fs::remove_file(&self.file);
+        }
         written.map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => exists(&self.file),
             _ => {

@@ -28,6 +28,11 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
     if let Err(refusal) = ask::must_be_possible(args.yes, args.dry_run, key_on_stdin || many) {
         return super::refuse("repair", json, &refusal);
     }
+    if !args.chown_from.is_empty() && matches!(args.chown, Some(Chown::All | Chown::Login)) {
+        let refusal = Refusal::usage("--chown-from goes with --chown tree only")
+            .hint("Leave it out: all takes every owner, login takes no tree.");
+        return super::refuse("repair", json, &refusal);
+    }
     if many {
         if args.generate_key.is_some() {
             let refusal = Refusal::usage("--generate-key makes one file and can't serve several targets")
@@ -50,6 +55,7 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
 
 fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> {
     let stop = Stop::listen()?;
+    targets::end_with_parent()?;
     let mut keys = keys::read_all(&args.login.keys)?;
     let mut pair = None;
     if let Some(file) = &args.generate_key {
@@ -73,8 +79,10 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
             let before = session.ask(&seen, &question(name, &keys));
             report.users.push(session::user_report(name.to_string(), chosen_by.clone(), before));
         }
+        let is_missing = |name: &BString| seen.system.passwd.by_name(name).is_none();
         if !args.create_user
-            && let Some((name, _)) = users.iter().find(|(name, _)| seen.system.passwd.by_name(name).is_none())
+            && users.iter().all(|(name, _)| is_missing(name))
+            && let Some((name, _)) = users.first()
         {
             return Err(Refusal::new(
                 ExitCode::Refused,
@@ -89,8 +97,15 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         report.notes.extend(plan.notes.iter().cloned());
         tracing::info!("planned {} actions", plan.actions.len());
         stop.check()?;
+        if args.sudo && users.iter().all(|(name, _)| !is_missing(name)) {
+            report.notes.push("no user had to be put back, so --sudo changes nothing".into());
+        }
         if args.dry_run {
             return show_dry_run(&session, plan, &stop, report);
+        }
+        let mut plan = plan;
+        if !args.yes {
+            drop_idle_trees(&session, &mut plan, &stop)?;
         }
         if let Some(lock) = &mut lock
             && !plan.actions.is_empty()
@@ -104,9 +119,15 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
                 }
             }
             if let Some(pair) = &pair {
-                pair.write()?;
+                if plan.actions.iter().any(|action| pair.is_in(action)) {
+                    pair.write()?;
+                } else {
+                    report
+                        .notes
+                        .push("the new key was not written: nothing on this volume would take it".into());
+                }
             }
-            apply(&session, plan, &state, lock, &stop, report)?;
+            apply(&session, plan, &state, lock, &stop, report, pair.is_some())?;
         }
         verify(&session, &names, &keys, report);
         Ok(())
@@ -195,6 +216,22 @@ fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report)
     Ok(())
 }
 
+/// Nobody is asked about a tree in which nothing would change.
+fn drop_idle_trees(session: &Session, plan: &mut Plan, stop: &Stop) -> Result<()> {
+    let mut watch = Watcher { stop, progress: Progress::new(true, "counting") };
+    let mut kept = Vec::new();
+    for action in plan.actions.drain(..) {
+        // Before a home is made, or others of its entries change hands, nothing can be counted.
+        let idle = session.survey(&action, &mut watch)?.is_some_and(|survey| survey.changed == 0);
+        if !idle {
+            kept.push(action);
+        }
+    }
+    watch.progress.finish();
+    plan.actions = kept;
+    stop.check()
+}
+
 fn tell_tree(result: &apply::TreeResult, report: &mut Report) {
     for one in &result.kept {
         report.kept.push(KeptSummary {
@@ -240,6 +277,7 @@ fn apply(
     lock: &mut VolumeLock,
     stop: &Stop,
     report: &mut Report,
+    pair_written: bool,
 ) -> Result<()> {
     let mut journal = Journal::create(state, &session.run_info(report), lock)?;
     report.run = journal.run_id().map(str::to_owned);
@@ -266,9 +304,18 @@ fn apply(
     }
     let ended = journal.end(ending);
     let run = report.run.clone().unwrap_or_default();
-    let how_to_go_on = format!("Run the same command again to go on, or take it back: volrescue undo {run}");
+    let again = if pair_written {
+        "Run the command again, with --key in place of --generate-key,"
+    } else {
+        "Run the same command again"
+    };
+    let how_to_go_on = format!("{again} to go on, or take it back: volrescue undo {run}");
     if let Some(error) = done.error {
-        return Err(Refusal::failed(format!("{error:#}")).hint(how_to_go_on).into());
+        let words = format!("{error:#}");
+        let full = words.contains("No space left") || words.contains("quota");
+        let hint =
+            if full { format!("Free some space on the volume first. {how_to_go_on}") } else { how_to_go_on };
+        return Err(Refusal::failed(words).hint(hint).into());
     }
     if done.stopped && changed {
         return Err(Refusal::failed("stopped by a signal before the end of the plan")

@@ -17,9 +17,9 @@ use crate::report::progress::CopyProgress;
 use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
 use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
-use crate::view::{TEXT_LIMIT, View, read_following};
+use crate::view::{LookError, TEXT_LIMIT, View, read_following};
 use crate::volume::{
-    Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume,
+    self, Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume,
 };
 use anyhow::Result;
 use bstr::{BString, ByteSlice};
@@ -171,7 +171,19 @@ impl Session {
 
     /// Would sshd accept?
     pub(super) fn ask(&self, seen: &Seen<'_>, question: &Question<'_>) -> Evaluation {
-        evaluate::evaluate(&seen.inventory, &seen.system, question)
+        let mut answer = evaluate::evaluate(&seen.inventory, &seen.system, question);
+        if self.mounted.info.journal == FsJournal::Dirty {
+            // What is seen is older than what was written: no answer from it holds.
+            answer.verdict = Verdict::Unknown;
+            answer.keys.iter_mut().for_each(|key| key.verdict = Verdict::Unknown);
+            answer.unknown.insert(
+                0,
+                "the filesystem's journal waits for replay, and no copy could be made to replay it in: what is seen \
+                 here is stale. Replay it on the volume itself with --replay, or make room in /var/tmp"
+                    .into(),
+            );
+        }
+        answer
     }
 
     /// The other accounts that would accept every one of the keys.
@@ -204,6 +216,10 @@ impl Session {
     pub(super) fn survey(&self, action: &Action, watch: &mut dyn Watch) -> Result<Option<TreeResult>> {
         match &action.change {
             Change::ChownTree { uid, gid, owners } => {
+                if self.root().lstat(&action.path) == Err(LookError::NotFound) {
+                    // A home that is still to be made holds nothing yet.
+                    return Ok(Some(TreeResult::default()));
+                }
                 apply::survey_tree(self.root(), &action.path, (*uid, *gid), owners, watch).map(Some)
             }
             _ => Ok(None),
@@ -216,6 +232,8 @@ impl Session {
         RunInfo {
             command: report.command.to_owned(),
             given: report.target.as_ref().map_or_else(String::new, |target| target.given.clone()),
+            kind: report.target.as_ref().map(|target| target.kind.to_owned()),
+            identity: self.identity(),
             device: report
                 .target
                 .as_ref()
@@ -230,19 +248,40 @@ impl Session {
         }
     }
 
-    /// Is this the volume that the run was about?
-    pub(super) fn is(&self, begin: &Begin) -> bool {
-        match &begin.uuid {
-            Some(uuid) => self.mounted.info.uuid.as_ref() == Some(uuid),
-            None => self.mounted.info.uuid.is_none() && begin.device.as_deref() == Some(self.device.as_str()),
-        }
+    /// What tells this volume from its twins.
+    fn identity(&self) -> Option<String> {
+        volume::identity(Path::new(&self.device))
     }
 
-    /// Refuses a volume that the run was not about.
-    pub(super) fn must_be(&self, run: &LoadedRun) -> Result<()> {
-        let recorded = run.begin.uuid.as_deref().unwrap_or("no id");
-        if run.begin.uuid.is_none() || self.mounted.info.uuid == run.begin.uuid {
-            return Ok(());
+    /// Is this the root that the run was about, and no other of the same image?
+    pub(super) fn is(&self, begin: &Begin) -> bool {
+        let info = &self.mounted.info;
+        info.uuid == begin.uuid
+            && info.subvolume == begin.subvolume
+            && begin.identity.is_some()
+            && begin.identity == self.identity()
+    }
+
+    /// Refuses a volume that the run was not about; one that may be its twin only if nobody `named` it.
+    pub(super) fn must_be(&self, run: &LoadedRun, named: bool) -> Result<()> {
+        let begin = &run.begin;
+        let recorded = begin.uuid.as_deref().unwrap_or("no id");
+        if begin.uuid.is_none() || self.mounted.info.uuid == begin.uuid {
+            return match (&begin.identity, self.identity()) {
+                (Some(was), Some(is)) if !named && *was != is && is_lasting(begin, was, &is) => {
+                    Err(Refusal::unsafe_(format!(
+                        "{} may be a twin of the volume that the run changed: the filesystem is {recorded} too, but \
+                         the run was on {was}, this is {is}",
+                        self.device
+                    ))
+                    .hint(format!(
+                        "If it is the one to change: volrescue undo {} --target {}",
+                        begin.run, self.device
+                    ))
+                    .into())
+                }
+                _ => Ok(()),
+            };
         }
         let found = self.mounted.info.uuid.as_deref().unwrap_or("none");
         Err(Refusal::target(format!(
@@ -255,12 +294,11 @@ impl Session {
     /// The one run that may write on this volume now.
     pub(super) fn lock(&self, state: &Path) -> Result<VolumeLock> {
         let info = &self.mounted.info;
-        let key = info.uuid.clone().unwrap_or_else(|| {
-            let inventory = Inventory::new(self.root());
-            inventory
-                .lstat(Path::new("/"))
-                .map_or_else(|_| "unknown".into(), |stat| format!("{}-{}", stat.dev, stat.ino))
-        });
+        // Copies of one image have the same UUID and may be worked on at once. A directory is known by its inode alone:
+        // it may have several paths.
+        let identity = self.identity().unwrap_or_else(|| self.device.clone());
+        let identity = identity.split(' ').next().unwrap_or_default();
+        let key = format!("{}-{identity}", info.uuid.as_deref().unwrap_or("no-id"));
         VolumeLock::take(state, &key)
     }
 
@@ -294,6 +332,16 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// Whether two identities that differ are those of two volumes. The node of a disk without serial number says nothing,
+/// nor does the filesystem that a directory lies on, which has another number at the next mount.
+fn is_lasting(begin: &Begin, was: &str, is: &str) -> bool {
+    match begin.kind.as_deref() {
+        Some("image") => true,
+        Some("block") => !was.starts_with('/') && !is.starts_with('/'),
+        _ => false,
     }
 }
 

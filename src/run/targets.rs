@@ -10,7 +10,29 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// What a child says on stdout and stderr, being gathered.
+type Readers = [JoinHandle<Vec<u8>>; 2];
+
+/// Tells a child whose job it does.
+const PARENT: &str = "VOLRESCUE_PARENT";
+
+/// A child of [`run_all`] ends with its parent, at the next safe point.
+///
+/// # Errors
+/// If the parent is gone already.
+pub(super) fn end_with_parent() -> Result<(), Refusal> {
+    let Some(parent) = std::env::var(PARENT).ok().and_then(|pid| pid.parse::<i32>().ok()) else {
+        return Ok(());
+    };
+    let asked = nix::sys::prctl::set_pdeathsig(nix::sys::signal::SIGTERM);
+    if asked.is_err() || nix::unistd::getppid().as_raw() != parent {
+        return Err(super::signals::interrupted());
+    }
+    Ok(())
+}
 
 /// One target and the arguments that work it.
 #[derive(Debug)]
@@ -33,14 +55,23 @@ pub(super) fn run_all(
         Ok(stop) => stop,
         Err(error) => return super::refuse(command, json, &Refusal::failed(format!("{error:#}"))),
     };
+    let mut known: Vec<PathBuf> = Vec::new();
+    for job in &jobs {
+        let path = std::fs::canonicalize(&job.target).unwrap_or_else(|_| PathBuf::from(&job.target));
+        if known.contains(&path) {
+            let refusal = Refusal::usage(format!("{}: the target is given twice", job.target));
+            return super::refuse(command, json, &refusal);
+        }
+        known.push(path);
+    }
     let mut waiting: VecDeque<Job> = jobs.into();
-    let mut running: Vec<(Job, Child, std::thread::JoinHandle<Vec<u8>>)> = Vec::new();
+    let mut running: Vec<(Job, Child, Readers)> = Vec::new();
     let mut highest = ExitCode::Accepted;
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < usize::from(at_a_time) && !stop.asked() {
             let Some(job) = waiting.pop_front() else { break };
             match start(&job, keys) {
-                Ok((child, reader)) => running.push((job, child, reader)),
+                Ok((child, readers)) => running.push((job, child, readers)),
                 Err(error) => {
                     let refusal =
                         Refusal::failed(format!("{}: this program can't run itself: {error}", job.target));
@@ -49,6 +80,13 @@ pub(super) fn run_all(
             }
         }
         if stop.asked() {
+            // Each child ends at its next safe point.
+            for (_, child, _) in &running {
+                if let Ok(pid) = i32::try_from(child.id()) {
+                    let _ =
+                        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
+                }
+            }
             for job in waiting.drain(..) {
                 let refusal = Refusal::new(
                     ExitCode::Interrupted,
@@ -62,10 +100,12 @@ pub(super) fn run_all(
             std::thread::sleep(Duration::from_millis(5));
             continue;
         };
-        let (job, mut child, reader) = running.swap_remove(done);
-        let said = reader.join().unwrap_or_default();
+        let (job, mut child, [said, errors]) = running.swap_remove(done);
+        let said = said.join().unwrap_or_default();
+        let errors = errors.join().unwrap_or_default();
         let code = child.wait().ok().and_then(|status| status.code());
         print(&job, &said, json);
+        output::stderr(&String::from_utf8_lossy(&errors));
         let code = match code {
             Some(code) => exit_code(code),
             None => line(command, json, &Refusal::failed(format!("{}: its process was killed", job.target))),
@@ -75,22 +115,25 @@ pub(super) fn run_all(
     highest
 }
 
-fn start(job: &Job, keys: &[u8]) -> std::io::Result<(Child, std::thread::JoinHandle<Vec<u8>>)> {
+fn start(job: &Job, keys: &[u8]) -> std::io::Result<(Child, Readers)> {
     let stdin = if keys.is_empty() { Stdio::null() } else { Stdio::piped() };
     let mut child =
         Command::new("/proc/self/exe").args(&job.args).stdin(stdin).stdout(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         let _ = std::io::Write::write_all(&mut stdin, keys);
     }
-    let mut stdout = child.stdout.take();
-    let reader = std::thread::spawn(move || {
+    let readers = [reader(child.stdout.take()), reader(child.stderr.take())];
+    Ok((child, readers))
+}
+
+fn reader(pipe: Option<impl std::io::Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
         let mut said = Vec::new();
-        if let Some(stdout) = &mut stdout {
-            let _ = std::io::Read::read_to_end(stdout, &mut said);
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut said);
         }
         said
-    });
-    Ok((child, reader))
+    })
 }
 
 fn print(job: &Job, said: &[u8], json: bool) {

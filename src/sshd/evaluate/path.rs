@@ -328,7 +328,13 @@ impl<'a> Places<'a> {
             };
             Finding::blocks(check).at(&step.path).is(step.stat.kind.words()).wants("a directory")
         } else if *error == LookError::NotFound {
-            return Some(self.missing(file, &walk.reached));
+            let finding = self.missing(file, &walk.reached);
+            // Nothing is made where a link in the home leads out of it.
+            let strays = self.home().is_some_and(|home| {
+                !walk.reached.starts_with(home)
+                    && walk.steps.iter().any(|step| step.link.is_some() && step.path.starts_with(home))
+            });
+            return Some(if strays { finding.fixed_by(FixedBy::Nothing) } else { finding });
         } else {
             Finding::blocks(CheckId::KeyFileLinkBroken).at(file).is(error.to_string()).wants("a file")
         };

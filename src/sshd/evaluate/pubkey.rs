@@ -37,10 +37,16 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
     root_login(case, user);
     let files = key_files(case.system, case.effective, user);
     unknown_tokens(case, user);
-    let opened: Vec<Opened> = {
+    let mut opened: Vec<Opened> = {
         let places = Places::of(case, user, who);
         files.iter().map(|file| places.open(&file.path)).collect()
     };
+    // A second file that is absent is no fault where the first is there, whatever is wrong with it.
+    if opened.iter().any(|file| file.walk.end.is_ok()) {
+        for file in &mut opened {
+            file.findings.retain(|finding| finding.check != CheckId::KeyFileMissing);
+        }
+    }
     for file in &opened {
         trace_file(case, file);
     }
