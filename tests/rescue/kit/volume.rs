@@ -2,11 +2,13 @@
 
 use super::judge::{Login, login};
 use super::manifest::{Manifest, READ};
-use super::{Scratch, script, trees};
-use anyhow::{Context as _, Result};
+use super::{Scratch, script, tool_path, trees};
+use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 /// A filesystem to put the root on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +178,7 @@ impl Image {
         let text = format!(
             "mount -t \"$KIND\" -o \"$OPTIONS\" \"$DISK\" \"$ROOT\"\n( {body}\n)\ncd /\numount \"$ROOT\"\n"
         );
-        script(
+        let output = script(
             &text,
             &[
                 ("DISK", &self.path),
@@ -184,12 +186,27 @@ impl Image {
                 ("KIND", Path::new(self.filesystem.kind())),
                 ("OPTIONS", Path::new(&format!("{options},{}", self.options()))),
             ],
-        )
+        )?;
+        self.settle()?;
+        Ok(output)
+    }
+
+    /// Waits until the kernel has let go of the image: the last close of a loop device may lag on a busy machine.
+    fn settle(&self) -> Result<()> {
+        for _ in 0..100 {
+            if self.loops()?.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the kit left a loop device: {}", self.loops()?)
     }
 
     /// What the image's own sshd does with a login.
     pub(crate) fn login(&self, user: &str) -> Result<Login> {
-        login(&self.path, user, &self.options())
+        let login = login(&self.path, user, &self.options())?;
+        self.settle()?;
+        Ok(login)
     }
 
     /// Everything in the root.
@@ -216,12 +233,15 @@ impl Image {
                 ("SIZE", Path::new(&self.size.to_string())),
             ],
         )
-        .map(drop)
+        .map(drop)?;
+        self.settle()
     }
 
     /// Loop devices that still hold the image.
     pub(crate) fn loops(&self) -> Result<String> {
-        script("losetup --associated \"$DISK\"", &[("DISK", &self.path)])
+        let output =
+            Command::new("losetup").arg("--associated").arg(&self.path).env("PATH", tool_path()).output()?;
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// sha256 of the whole image.
