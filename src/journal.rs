@@ -42,8 +42,12 @@ pub struct RunInfo {
     pub command: String,
     /// The target as it was given.
     pub given: String,
+    /// What it is: "block", "image", "directory" or "live".
+    pub kind: Option<String>,
     /// The device or image behind it.
     pub device: Option<String>,
+    /// What tells it from others with the same UUID, by [`crate::volume::identity`].
+    pub identity: Option<String>,
     /// Kind of the root filesystem.
     pub filesystem: Option<String>,
     /// Its UUID.
@@ -117,7 +121,9 @@ impl Journal {
             pid: std::process::id(),
             command: info.command.clone(),
             target: info.given.clone(),
+            kind: info.kind.clone(),
             device: info.device.clone(),
+            identity: info.identity.clone(),
             filesystem: info.filesystem.clone(),
             uuid: info.uuid.clone(),
             partition: info.partition,

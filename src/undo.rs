@@ -96,11 +96,28 @@ impl UndoReport {
     }
 }
 
+/// Whether a run may be taken back, before anything is begun for it.
+///
+/// # Errors
+/// A [`Refusal`] if the run is itself an undo (3), or is undone already and that is not `force`d (4).
+pub fn check(run: &LoadedRun, force: bool) -> Result<(), Refusal> {
+    if run.begin.command == "undo" {
+        return Err(Refusal::target(format!("run {} is itself an undo", run.begin.run))
+            .hint("To have the repair again, repair again."));
+    }
+    match &run.undone_by {
+        Some(by) if !force => {
+            Err(Refusal::unsafe_(format!("run {} was already undone by run {by}", run.begin.run)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Takes back what `run` changed. A complete undo is noted in the run's journal; `journal` is that of the undo itself,
 /// and ends here.
 ///
 /// # Errors
-/// A [`Refusal`] if the run is an undo (3), or is undone already (4). What happens to the steps is in the report.
+/// As [`check`]. What happens to the steps is in the report.
 pub fn undo(
     root: &Root,
     run: &mut LoadedRun,
@@ -108,16 +125,7 @@ pub fn undo(
     journal: &mut Journal,
     watch: &mut dyn Watch,
 ) -> Result<UndoReport> {
-    if run.begin.command == "undo" {
-        return Err(Refusal::target(format!("run {} is itself an undo", run.begin.run))
-            .hint("To have the repair again, repair again.")
-            .into());
-    }
-    if let Some(by) = &run.undone_by
-        && !options.force
-    {
-        return Err(Refusal::unsafe_(format!("run {} was already undone by run {by}", run.begin.run)).into());
-    }
+    check(run, options.force)?;
     let mut report = UndoReport { damage: run.damage.clone(), ..UndoReport::default() };
     let mut trees: HashMap<u64, TreeCount> = HashMap::new();
     let mut planned: HashSet<PathBuf> = HashSet::new();

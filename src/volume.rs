@@ -11,6 +11,7 @@ mod directory;
 mod disk;
 mod filesystem;
 mod holder;
+mod identity;
 mod list;
 mod loopdev;
 mod mount;
@@ -23,6 +24,7 @@ mod tmpfs;
 
 pub use candidate::{Choice, RootCandidate};
 pub use disk::Access;
+pub use identity::identity;
 pub use list::{ListedDisk, ListedPart, list};
 pub use mount::enter_namespace;
 pub use mounted::{Journal, MountMode, MountedRoot, RootInfo, Unmounted};

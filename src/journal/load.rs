@@ -90,6 +90,8 @@ pub struct LoadedRun {
     pub changes: u64,
     /// What is missing or damaged, in words.
     pub damage: Vec<String>,
+    /// What it left half-way was put in order after it had failed.
+    pub settled: bool,
     steps: Vec<At>,
     finished: Vec<u64>,
     next: u64,
@@ -109,7 +111,7 @@ impl LoadedRun {
         self.steps.is_empty()
     }
 
-    /// Whether a step's intent is known to have been carried out, or to have failed with its clean-up done.
+    /// Whether a step's intent is known to have been carried out. One that failed may be half-way.
     #[must_use]
     pub fn is_finished(&self, index: usize) -> bool {
         self.steps
@@ -184,6 +186,16 @@ impl LoadedRun {
         Ok(())
     }
 
+    /// Adds that what it left half-way when it failed is in order.
+    ///
+    /// # Errors
+    /// As writing a file.
+    pub fn mark_settled(&mut self) -> Result<()> {
+        self.append(&Record::Settled {})?;
+        self.settled = true;
+        Ok(())
+    }
+
     fn append(&mut self, record: &Record) -> Result<()> {
         let path = self.dir.join(FILE);
         let mut line = line::to_line(self.next, record)?;
@@ -254,6 +266,7 @@ pub fn load(state: &Path, run: &str) -> Result<LoadedRun> {
         undone_by: scan.undone_by,
         changes: scan.changes,
         damage: scan.damage,
+        settled: scan.settled,
         steps: scan.steps,
         finished: scan.finished,
         next: scan.next,
@@ -273,6 +286,7 @@ struct Scan {
     undone_by: Option<String>,
     changes: u64,
     damage: Vec<String>,
+    settled: bool,
     steps: Vec<At>,
     finished: Vec<u64>,
     next: u64,
@@ -336,10 +350,12 @@ impl Scan {
         match record {
             Record::Begin(begin) => self.begin = Some(*begin),
             Record::Intent(_) | Record::Tree(_) => self.steps.push(at),
-            Record::Done { of, changes } | Record::Failed { of, changes, .. } => {
+            Record::Done { of, changes } => {
                 self.finished.push(of);
                 self.changes = self.changes.saturating_add(changes);
             }
+            Record::Failed { changes, .. } => self.changes = self.changes.saturating_add(changes),
+            Record::Settled {} => self.settled = true,
             Record::End { ending, .. } => self.ending = Some(ending),
             Record::Undone { by } => self.undone_by = Some(by),
         }

@@ -41,6 +41,8 @@ pub enum Record {
         /// How many things changed.
         changes: u64,
     },
+    /// What a run that stopped at an error left half-way was put in order.
+    Settled {},
     /// The run was undone.
     Undone {
         /// By this run.
@@ -65,8 +67,14 @@ pub struct Begin {
     pub command: String,
     /// The target as it was given.
     pub target: String,
-    /// The device or image behind it.
+    /// What it is: "block", "image", "directory" or "live".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The device or image behind it, canonical.
     pub device: Option<String>,
+    /// What tells it from others with the same UUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// Kind of the root filesystem.
     pub filesystem: Option<String>,
     /// Its UUID.

@@ -19,7 +19,7 @@ use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
 use crate::view::{LookError, TEXT_LIMIT, View, read_following};
 use crate::volume::{
-    Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume,
+    self, Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume,
 };
 use anyhow::Result;
 use bstr::{BString, ByteSlice};
@@ -232,6 +232,8 @@ impl Session {
         RunInfo {
             command: report.command.to_owned(),
             given: report.target.as_ref().map_or_else(String::new, |target| target.given.clone()),
+            kind: report.target.as_ref().map(|target| target.kind.to_owned()),
+            identity: self.identity(),
             device: report
                 .target
                 .as_ref()
@@ -246,19 +248,40 @@ impl Session {
         }
     }
 
-    /// Is this the volume that the run was about?
-    pub(super) fn is(&self, begin: &Begin) -> bool {
-        match &begin.uuid {
-            Some(uuid) => self.mounted.info.uuid.as_ref() == Some(uuid),
-            None => self.mounted.info.uuid.is_none() && begin.device.as_deref() == Some(self.device.as_str()),
-        }
+    /// What tells this volume from its twins.
+    fn identity(&self) -> Option<String> {
+        volume::identity(Path::new(&self.device))
     }
 
-    /// Refuses a volume that the run was not about.
-    pub(super) fn must_be(&self, run: &LoadedRun) -> Result<()> {
-        let recorded = run.begin.uuid.as_deref().unwrap_or("no id");
-        if run.begin.uuid.is_none() || self.mounted.info.uuid == run.begin.uuid {
-            return Ok(());
+    /// Is this the root that the run was about, and no other of the same image?
+    pub(super) fn is(&self, begin: &Begin) -> bool {
+        let info = &self.mounted.info;
+        info.uuid == begin.uuid
+            && info.subvolume == begin.subvolume
+            && begin.identity.is_some()
+            && begin.identity == self.identity()
+    }
+
+    /// Refuses a volume that the run was not about; one that may be its twin only if nobody `named` it.
+    pub(super) fn must_be(&self, run: &LoadedRun, named: bool) -> Result<()> {
+        let begin = &run.begin;
+        let recorded = begin.uuid.as_deref().unwrap_or("no id");
+        if begin.uuid.is_none() || self.mounted.info.uuid == begin.uuid {
+            return match (&begin.identity, self.identity()) {
+                (Some(was), Some(is)) if !named && *was != is && is_lasting(begin, was, &is) => {
+                    Err(Refusal::unsafe_(format!(
+                        "{} may be a twin of the volume that the run changed: the filesystem is {recorded} too, but \
+                         the run was on {was}, this is {is}",
+                        self.device
+                    ))
+                    .hint(format!(
+                        "If it is the one to change: volrescue undo {} --target {}",
+                        begin.run, self.device
+                    ))
+                    .into())
+                }
+                _ => Ok(()),
+            };
         }
         let found = self.mounted.info.uuid.as_deref().unwrap_or("none");
         Err(Refusal::target(format!(
@@ -271,12 +294,11 @@ impl Session {
     /// The one run that may write on this volume now.
     pub(super) fn lock(&self, state: &Path) -> Result<VolumeLock> {
         let info = &self.mounted.info;
-        let key = info.uuid.clone().unwrap_or_else(|| {
-            let inventory = Inventory::new(self.root());
-            inventory
-                .lstat(Path::new("/"))
-                .map_or_else(|_| "unknown".into(), |stat| format!("{}-{}", stat.dev, stat.ino))
-        });
+        // Copies of one image have the same UUID and may be worked on at once. A directory is known by its inode alone:
+        // it may have several paths.
+        let identity = self.identity().unwrap_or_else(|| self.device.clone());
+        let identity = identity.split(' ').next().unwrap_or_default();
+        let key = format!("{}-{identity}", info.uuid.as_deref().unwrap_or("no-id"));
         VolumeLock::take(state, &key)
     }
 
@@ -310,6 +332,16 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// Whether two identities that differ are those of two volumes. The node of a disk without serial number says nothing,
+/// nor does the filesystem that a directory lies on, which has another number at the next mount.
+fn is_lasting(begin: &Begin, was: &str, is: &str) -> bool {
+    match begin.kind.as_deref() {
+        Some("image") => true,
+        Some("block") => !was.starts_with('/') && !is.starts_with('/'),
+        _ => false,
     }
 }
 

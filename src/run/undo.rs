@@ -12,8 +12,9 @@ use crate::report::output::{self, Style};
 use crate::report::progress::Progress;
 use crate::report::{Report, UndoneStep, text};
 use crate::undo::{UndoOptions, UndoOutcome, UndoReport};
-use crate::volume;
+use crate::volume::{self, Live, Target, TargetKind};
 use anyhow::Result;
+use std::ffi::OsStr;
 use std::path::Path;
 
 /// Runs the command.
@@ -34,14 +35,18 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
     let state = session::state_dir(&args.state);
     let mut run = journal::load(&state, &args.run)?;
     report.undoes = Some(run.begin.run.clone());
+    crate::undo::check(&run, args.force)?;
     let given = match &args.target {
         Some(target) => target.clone(),
         None => find(&run)?,
     };
+    // In a directory there is nothing to choose; what is wrong with the target is said where it is opened.
+    let is_directory = Target::find(OsStr::new(&given), Live::Allowed)
+        .is_ok_and(|target| matches!(target.kind, TargetKind::Directory | TargetKind::Live));
     let target = TargetArgs {
         targets: vec![given],
-        partition: run.begin.partition,
-        root: run.begin.subvolume.clone(),
+        partition: run.begin.partition.filter(|_| !is_directory),
+        root: run.begin.subvolume.clone().filter(|_| !is_directory),
         with: Vec::new(),
         live: args.live,
         jobs: 1,
@@ -50,7 +55,7 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
     let session = Session::open(&target, mode, std::slice::from_ref(&state), &stop, report)?;
     let mut change = || -> Result<()> {
         session.look(report);
-        session.must_be(&run)?;
+        session.must_be(&run, args.target.is_some())?;
         if args.dry_run || !args.yes {
             let plan = look_first(&session, &mut run, args, &stop)?;
             tell(&plan, report);
@@ -64,6 +69,9 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
             report.undone.clear();
         }
         let mut lock = session.lock(&state)?;
+        // Another undo may have been faster. What is refused leaves no run behind.
+        run = journal::load(&state, &args.run)?;
+        crate::undo::check(&run, args.force)?;
         let mut info = session.run_info(report);
         info.undoes = Some(run.begin.run.clone());
         let mut journal = Journal::create(&state, &info, &mut lock)?;
@@ -149,18 +157,29 @@ fn ending(done: UndoReport, run: &str) -> Result<()> {
     Ok(())
 }
 
-/// The volume with the recorded filesystem: where it was, else the one disk attached here that has it.
+/// Where the run's volume is now: a directory or an image where it was, a disk wherever it is attached, known by its
+/// filesystem.
 fn find(run: &LoadedRun) -> Result<String> {
-    let Some(uuid) = &run.begin.uuid else { return Ok(run.begin.target.clone()) };
+    let begin = &run.begin;
+    let there = begin.device.clone().unwrap_or_else(|| begin.target.clone());
+    let Some(uuid) = &begin.uuid else { return Ok(there) };
+    if begin.kind.as_deref().is_some_and(|kind| kind != "block") {
+        return Ok(there);
+    }
     let mut places: Vec<String> = Vec::new();
     for disk in volume::list() {
         let has = disk.parts.iter().any(|part| part.uuid.as_ref() == Some(uuid));
         if has && disk.name.is_none() {
+            // A node is no name that lasts: where several match, only a serial number decides.
+            let identity = volume::identity(&disk.device);
+            if identity.is_some_and(|is| !is.starts_with('/') && Some(&is) == begin.identity.as_ref()) {
+                return Ok(disk.device.display().to_string());
+            }
             places.push(disk.device.display().to_string());
         }
     }
     match places.as_slice() {
-        [] => Ok(run.begin.target.clone()),
+        [] => Ok(there),
         [one] => Ok(one.clone()),
         several => Err(Refusal::unsafe_(format!(
             "several disks attached here carry the filesystem {uuid}: {}",
@@ -186,21 +205,33 @@ impl Watch for Watcher<'_> {
     }
 }
 
-/// Brings what earlier runs on this volume left half-way in order, so that a repair starts from something whole.
-pub(super) fn settle_earlier(session: &Session, state: &Path, report: &mut Report) -> Result<()> {
-    let Ok(runs) = journal::history(state) else { return Ok(()) };
-    for summary in runs.iter().filter(|run| run.state == RunState::Interrupted) {
+/// Brings what earlier runs on this volume left half-way in order, so that a repair starts from something whole. Gives how many things
+/// were put in order: the volume is written then, even if the repair finds nothing to do.
+///
+/// # Errors
+/// A [`Refusal`]: the state directory can't be read (3); something can't be put in order (5).
+pub(super) fn settle_earlier(session: &Session, state: &Path, report: &mut Report) -> Result<u64> {
+    let mut all = 0;
+    for summary in journal::history(state)? {
         let Some(begin) = &summary.begin else { continue };
-        if !session.is(begin) {
+        if !matches!(summary.state, RunState::Interrupted | RunState::Failed) || !session.is(begin) {
             continue;
         }
         let Ok(mut run) = journal::load(state, &summary.run) else { continue };
-        if crate::undo::settle(session.root(), &mut run)? > 0 {
+        let settled = crate::undo::settle(session.root(), &mut run).map_err(|error| {
+            Refusal::failed(format!(
+                "what run {} left half-way can't be put in order: {error:#}",
+                summary.run
+            ))
+            .hint(format!("Take that run back first: volrescue undo {}", summary.run))
+        })?;
+        if settled > 0 {
             report.notes.push(format!(
-                "run {} was interrupted; what it left half-way is in order again",
+                "run {} did not get to its end; what it left half-way is in order again",
                 summary.run
             ));
         }
+        all += settled;
     }
-    Ok(())
+    Ok(all)
 }

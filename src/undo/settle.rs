@@ -1,11 +1,11 @@
-//! What a killed run left half-way in the one step it was at: temporary names, lifted flags, set-id bits not yet put
-//! back. A repair that follows would not miss them, so they are put in order first.
+//! What a killed or failed run left half-way in the one step it was at: temporary names, lifted flags, set-id bits not
+//! yet put back. A repair that follows would not miss them, so they are put in order first.
 
 use super::step::sweep;
 use super::tree::{each_directory, lost_bits};
 use super::{gone, relock};
 use crate::apply::inode::{CAPABILITY, restore_privilege, to_io, unlocked};
-use crate::journal::record::{Batch, Intent, Inverse};
+use crate::journal::record::{Batch, Ending, Intent, Inverse};
 use crate::journal::{LoadedRun, Step};
 use crate::root::{Handle, Root};
 use crate::view::FileKind;
@@ -13,13 +13,15 @@ use anyhow::{Context, Result};
 use std::io;
 use std::path::Path;
 
-/// Puts in order what a run that has no end left half-way, and notes that it was interrupted. Only what the run had
-/// begun is touched; a run that ended is left alone. Gives the number of things put in order.
+/// Puts in order what a run that was killed, or that stopped at an error, left half-way, and notes that in its journal,
+/// so that it is done once. Only steps that the run had begun and not finished are touched. Gives the number of things
+/// put in order.
 ///
 /// # Errors
 /// As the filesystem answers.
 pub fn settle(root: &Root, run: &mut LoadedRun) -> Result<u64> {
-    if run.ending.is_some() || run.undone_by.is_some() {
+    let failed = run.ending == Some(Ending::Failed);
+    if run.undone_by.is_some() || run.settled || (run.ending.is_some() && !failed) {
         return Ok(0);
     }
     let mut settled = 0;
@@ -37,7 +39,7 @@ pub fn settle(root: &Root, run: &mut LoadedRun) -> Result<u64> {
         }
     }
     root.sync()?;
-    run.mark_interrupted()?;
+    if failed { run.mark_settled() } else { run.mark_interrupted() }?;
     Ok(settled)
 }
 

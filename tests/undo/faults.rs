@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use volrescue::apply::{Unwatched, Watch, apply};
+use volrescue::journal::record::{Changed, Ending, Intent, Inverse, State};
 use volrescue::journal::{RunState, history, load};
 use volrescue::plan::{Action, Change};
 use volrescue::undo::{UndoOptions, UndoOutcome, settle};
@@ -225,4 +226,40 @@ fn a_run_killed_by_a_signal_is_run_again_or_undone() {
         }
     }
     assert!(interrupted >= 3, "only {interrupted} runs were hit");
+}
+
+#[test]
+fn what_a_failed_step_left_half_way_is_settled_once() {
+    let world = broken_home("failed");
+    let (mut journal, lock) = world.begin("repair");
+    let id = journal.run_id().unwrap().to_owned();
+    let path = Path::new("/home/u/data/tool");
+    let handle = world.root().handle(path).unwrap();
+    let before =
+        State::new(&handle.attributes().unwrap(), handle.flags().unwrap(), &handle.xattrs().unwrap());
+    let after = Changed { owner: Some((1000, 1000)), ..Changed::default() };
+    let of = journal
+        .intent(Intent {
+            path: path.into(),
+            action: "set-owner".into(),
+            from: "0:0".into(),
+            to: "1000:1000".into(),
+            undo: Inverse::Attributes { before, after },
+            parent: None,
+        })
+        .unwrap();
+    // chown takes the set-id bits, and putting them back is what failed.
+    std::os::unix::fs::chown(world.at("/home/u/data/tool"), Some(1000), Some(1000)).unwrap();
+    journal.failed(of, 0, "input/output error".into()).unwrap();
+    journal.end(Ending::Failed).unwrap();
+    drop((journal, lock));
+    assert_eq!(world.mode_owner("/home/u/data/tool"), "0755 1000:1000");
+
+    assert_eq!(settle(&world.root(), &mut world.load(&id)).unwrap(), 1);
+    assert_eq!(world.mode_owner("/home/u/data/tool"), "6755 1000:1000");
+    world.dress("/home/u/data/tool", 0o755, 1000, 1000);
+    let mut again = world.load(&id);
+    assert!(again.damage.is_empty() && again.state() == RunState::Failed);
+    assert_eq!(settle(&world.root(), &mut again).unwrap(), 0, "what the operator did since is left alone");
+    assert_eq!(world.mode_owner("/home/u/data/tool"), "0755 1000:1000");
 }

@@ -12,6 +12,7 @@ use volrescue::plan::{Before, Change, Outcome};
 use volrescue::undo::{UndoOptions, UndoOutcome};
 use world::{CAPS, World, action, broken_home, of, plan, run};
 
+mod commands;
 mod faults;
 mod trees;
 mod world;

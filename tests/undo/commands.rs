@@ -1,0 +1,106 @@
+//! The commands themselves: which volume an undo finds, and what it refuses.
+
+use crate::world::{World, run};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use volrescue::journal::{RunState, history, load};
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f test\n";
+
+/// A root with one user, whose home everybody may write.
+fn small_root(name: &str) -> World {
+    let world = World::new(name);
+    fs::create_dir_all(&world.state).unwrap();
+    world.dir("/etc/ssh", 0o755, 0, 0);
+    world.file("/etc/ssh/sshd_config", 0o644, 0, 0, "");
+    world.file("/etc/passwd", 0o644, 0, 0, "root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/home/u:/bin/sh\n");
+    world.file("/etc/group", 0o644, 0, 0, "root:x:0:\nu:x:1000:\n");
+    world.file("/etc/shadow", 0o640, 0, 42, "root:*:1::::::\nu:*:1::::::\n");
+    world.dir("/bin", 0o755, 0, 0);
+    world.file("/bin/sh", 0o755, 0, 0, "");
+    world.dir("/home/u/.ssh", 0o700, 1000, 1000);
+    world.file("/home/u/.ssh/authorized_keys", 0o600, 1000, 1000, KEY);
+    world.dir("/home/u", 0o777, 1000, 1000);
+    world
+}
+
+fn volrescue(world: &World, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_volrescue"))
+        .args(arguments)
+        .env("VOLRESCUE_STATE_DIR", &world.state)
+        .current_dir(world.volume.parent().unwrap())
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn expect(output: &Output, codes: &[i32], words: &str) {
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(codes.contains(&output.status.code().unwrap()) && text.contains(words), "{output:?}\n{text}");
+}
+
+fn runs(world: &World) -> Vec<(String, RunState)> {
+    history(&world.state).unwrap().into_iter().map(|run| (run.run, run.state)).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().mode() & 0o7777
+}
+
+#[test]
+fn a_run_in_a_directory_is_undone_from_elsewhere_and_only_once() {
+    let world = small_root("in-directory");
+    expect(&volrescue(&world, &["repair", "--yes", "--user", "u", "volume"]), &[0, 1], "");
+    let home = world.at("/home/u");
+    assert_eq!(mode(&home), 0o755);
+    let (id, state) = runs(&world).remove(0);
+    assert_eq!(state, RunState::Complete);
+    let begin = load(&world.state, &id).unwrap().begin;
+    assert_eq!(begin.kind.as_deref(), Some("directory"));
+    assert!(begin.identity.unwrap().ends_with(world.volume.to_str().unwrap()));
+
+    let undo = || {
+        Command::new(env!("CARGO_BIN_EXE_volrescue"))
+            .args(["undo", "--yes", "--state-dir"])
+            .arg(&world.state)
+            .arg(&id)
+            .current_dir("/")
+            .output()
+            .unwrap()
+    };
+    expect(&undo(), &[0], "");
+    assert_eq!(mode(&home), 0o777);
+    let after_one = runs(&world);
+    expect(&undo(), &[4], "already undone");
+    assert_eq!(runs(&world), after_one, "what is refused leaves no run behind");
+    let (undo_id, _) = &after_one[1];
+    expect(&volrescue(&world, &["undo", "--yes", undo_id]), &[3], "is itself an undo");
+    assert_eq!(runs(&world), after_one);
+    assert!(after_one.iter().all(|(_, state)| *state != RunState::Interrupted), "{after_one:?}");
+}
+
+#[test]
+fn copies_of_one_image_are_repaired_at_once_and_not_taken_for_each_other() {
+    let world = small_root("twins");
+    let parent = world.volume.parent().unwrap();
+    let image = parent.join("a");
+    fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    run(Command::new("mkfs.ext4").arg("-q").arg("-d").arg(&world.volume).arg(&image));
+    fs::copy(&image, parent.join("b")).unwrap();
+    fs::copy(&image, parent.join("untouched")).unwrap();
+    let both = volrescue(&world, &["repair", "--yes", "--user", "u", "a", "b", "--jobs", "2"]);
+    expect(&both, &[0, 1], "");
+    let done = history(&world.state).unwrap();
+    assert_eq!(done.len(), 2, "{both:?}");
+    let begins: Vec<_> = done.iter().map(|run| run.begin.clone().unwrap()).collect();
+    assert_eq!(begins[0].uuid, begins[1].uuid);
+    assert!(begins[0].identity != begins[1].identity && begins[0].lock != begins[1].lock, "{begins:?}");
+
+    let of_a = begins.iter().find(|begin| begin.target == "a").unwrap();
+    fs::rename(parent.join("untouched"), &image).unwrap();
+    expect(&volrescue(&world, &["undo", "--yes", &of_a.run]), &[4], "--target");
+    expect(&volrescue(&world, &["undo", "--yes", &of_a.run, "--target", "a"]), &[0], "");
+}
