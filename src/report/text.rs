@@ -292,12 +292,15 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
         (0, _) => "Nothing to change.".to_owned(),
         (1, true) => "Plan, 1 change:".to_owned(),
         (n, true) => format!("Plan, {n} changes:"),
-        (n, false) => {
-            let changed = applied.iter().filter(|one| one.outcome == Outcome::Changed).count();
-            if changed == 0 {
-                "Nothing had to change.".to_owned()
-            } else {
-                format!("{changed} of {n} changes made:")
+        (_, false) => {
+            let count = |is: fn(&Outcome) -> bool| applied.iter().filter(|one| is(&one.outcome)).count();
+            let changed = count(|outcome| *outcome == Outcome::Changed);
+            let left = count(|outcome| !matches!(outcome, Outcome::Changed | Outcome::Unchanged));
+            match (changed, left) {
+                (0, 0) => "Nothing had to change.".to_owned(),
+                (1, 0) => "1 change made:".to_owned(),
+                (changed, 0) => format!("{changed} changes made:"),
+                (changed, left) => format!("{changed} of {} changes made, {left} not:", changed + left),
             }
         }
     };

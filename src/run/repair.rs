@@ -70,9 +70,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
     let session = Session::open(&args.target, mode, &needed, &stop, report)?;
     let mut change = || -> Result<()> {
         let mut lock = if args.dry_run { None } else { Some(session.lock(&state)?) };
-        if lock.is_some() {
-            super::undo::settle_earlier(&session, &state, report)?;
-        }
+        let settled = if lock.is_some() { super::undo::settle_earlier(&session, &state, report)? } else { 0 };
         let seen = session.look(report);
         let users = session.users(&seen, &args.login.users)?;
         for (name, chosen_by) in &users {
@@ -115,7 +113,11 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
                 *shown = true;
                 if !ask::ask("Make these changes?", &stop)? {
                     report.actions = planned(plan);
-                    return Err(Refusal::new(ExitCode::Refused, "not confirmed; nothing was changed").into());
+                    let words = match settled {
+                        0 => "not confirmed; nothing was changed",
+                        _ => "not confirmed; only what an interrupted run had left half-way was put in order",
+                    };
+                    return Err(Refusal::new(ExitCode::Refused, words).into());
                 }
             }
             if let Some(pair) = &pair {

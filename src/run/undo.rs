@@ -169,7 +169,7 @@ fn find(run: &LoadedRun) -> Result<String> {
     let mut places: Vec<String> = Vec::new();
     for disk in volume::list() {
         let has = disk.parts.iter().any(|part| part.uuid.as_ref() == Some(uuid));
-        if has && disk.name.is_none() {
+        if has {
             // A node is no name that lasts: where several match, only a serial number decides.
             let identity = volume::identity(&disk.device);
             if identity.is_some_and(|is| !is.starts_with('/') && Some(&is) == begin.identity.as_ref()) {
