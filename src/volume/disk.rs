@@ -46,6 +46,9 @@ enum Held {
     Image(Flock<File>),
 }
 
+/// How often a loop device that nothing is mounted from is looked at again, 50 ms apart, before it counts as a holder.
+const LINGERING: u32 = 20;
+
 impl Disk {
     /// Opens and holds the target.
     ///
@@ -117,7 +120,15 @@ impl Disk {
         if !metadata.is_file() {
             return Err(Refusal::unsafe_(format!("{shown} was exchanged while it was opened")).into());
         }
-        let holders = holder::of_image(path, &metadata);
+        let mut holders = holder::of_image(path, &metadata);
+        for _ in 0..LINGERING {
+            // After a killed run the kernel needs a moment to let go of its loop device.
+            if holders.is_empty() || holders.iter().any(|holder| holder.contains("which is")) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            holders = holder::of_image(path, &metadata);
+        }
         if !holders.is_empty() {
             return Err(in_use(path, holders).into());
         }
