@@ -341,7 +341,8 @@ fn chown_tree(builder: &mut Builder<'_>, user: &PasswdEntry, home: &Home, wrong:
 }
 
 /// Plans what is not needed for the login, but takes back each action after which sshd would refuse for something
-/// that it does not refuse for now.
+/// that it does not refuse for now. What a file of keys says is no such thing: it was there before, and only now can it
+/// be read.
 fn optional(
     builder: &mut Builder<'_>,
     users: &[BString],

@@ -1,7 +1,6 @@
 //! Plans over a volume in memory, judged by the evaluation that made the diagnosis.
 
 use super::*;
-use crate::finding::FixedBy;
 use crate::keys::testing::key;
 use crate::sshd::evaluate::tests::Bed;
 use crate::view::{FileKind, LookError};
@@ -68,6 +67,21 @@ fn the_documented_tree_is_brought_whatever_was_there() {
     assert_eq!(shown(&view, SSH), "0700 1000:1000");
     assert_eq!(shown(&view, KEYS), "0600 1000:1000");
     let again = build(&view, &OsFacts::detect(&view), &[BString::from("u")], &wish()).unwrap();
+    assert_eq!(paths(&again), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_file_says_once_it_can_be_read_keeps_nobody_from_closing_it() {
+    let mut bed = Bed::debian();
+    let asked = Wish { keys: vec![key(1)], ..wish() };
+    // An option that no sshd knows; unseen as long as the file is open to others.
+    let text = String::from_utf8(key(1).to_line()).unwrap();
+    bed.write(KEYS, format!("- {}\n", text.trim_end())).chmod(KEYS, 0o666);
+    let plan = plan(&bed, &asked);
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept);
+    let view = after(&bed, &plan);
+    assert_eq!(shown(&view, KEYS), "0600 1000:1000");
+    let again = build(&view, &OsFacts::detect(&view), &[BString::from("u")], &asked).unwrap();
     assert_eq!(paths(&again), Vec::<String>::new());
 }
 

@@ -201,7 +201,7 @@ impl Bed {
     }
 
     /// New content, everything else of the inode as it is.
-    fn write(&mut self, path: &str, content: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn write(&mut self, path: &str, content: impl AsRef<[u8]>) -> &mut Self {
         let content = content.as_ref();
         match self.tree.nodes.get_mut(Path::new(path)) {
             Some(node) => {
