@@ -199,9 +199,7 @@ fn a_fifo_where_the_keys_belong_is_named_and_left() {
     let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
     let view = after(&bed, &plan);
     assert_eq!(view.lstat(Path::new(KEYS)).unwrap().kind, FileKind::Fifo);
-    assert!(plan.predicted[0].findings.iter().any(
-        |finding| finding.check == CheckId::KeyFileNotRegular || finding.fixed_by != FixedBy::Permissions
-    ));
+    assert!(plan.predicted[0].findings.iter().any(|finding| finding.check == CheckId::KeyFileNotRegular));
     // sshd goes on to the second file.
     assert_eq!(plan.predicted[0].verdict, Verdict::Accept);
     assert!(view.lstat(Path::new("/home/u/.ssh/authorized_keys2")).is_ok());
