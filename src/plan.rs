@@ -21,7 +21,7 @@ pub use overlay::Overlay;
 
 use crate::accounts::PasswdEntry;
 use crate::error::{ExitCode, Refusal};
-use crate::finding::{CheckId, Severity, Verdict};
+use crate::finding::{CheckId, FixedBy, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::os::OsFacts;
 use crate::permissions::Identity;
@@ -352,7 +352,9 @@ fn optional(
     let blocked = |builder: &Builder<'_>| -> Vec<(Verdict, Vec<CheckId>)> {
         let system = System::read(&builder.view);
         let blocks = |answer: Evaluation| {
-            let found = answer.findings.iter().filter(|finding| finding.severity == Severity::Blocks);
+            let found = answer.findings.iter().filter(|finding| {
+                finding.severity == Severity::Blocks && finding.check.fixed_by() != FixedBy::Key
+            });
             (answer.verdict, found.map(|finding| finding.check).collect())
         };
         users.iter().map(|user| blocks(ask(&builder.view, &system, user, wish))).collect()
