@@ -21,7 +21,7 @@ pub use overlay::Overlay;
 
 use crate::accounts::PasswdEntry;
 use crate::error::{ExitCode, Refusal};
-use crate::finding::{CheckId, Severity, Verdict};
+use crate::finding::{CheckId, FixedBy, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::os::OsFacts;
 use crate::permissions::Identity;
@@ -340,20 +340,6 @@ fn chown_tree(builder: &mut Builder<'_>, user: &PasswdEntry, home: &Home, wrong:
     builder.push(&found.path, change, "what lies in the home is the user's");
 }
 
-/// Is the check about what a file of keys says?
-fn is_of_a_line(check: CheckId) -> bool {
-    use CheckId as C;
-    matches!(
-        check,
-        C::KeyFileEmpty
-            | C::KeyAbsent
-            | C::KeyLineBroken
-            | C::KeyLineRefuses
-            | C::KeyLineFrom
-            | C::KeyLineCommand
-    )
-}
-
 /// Plans what is not needed for the login, but takes back each action after which sshd would refuse for something
 /// that it does not refuse for now. What a file of keys says is no such thing: it was there before, and only now can it
 /// be read.
@@ -366,11 +352,9 @@ fn optional(
     let blocked = |builder: &Builder<'_>| -> Vec<(Verdict, Vec<CheckId>)> {
         let system = System::read(&builder.view);
         let blocks = |answer: Evaluation| {
-            // What a file of keys says was there before; only now, perhaps, can it be read.
-            let found = answer
-                .findings
-                .iter()
-                .filter(|finding| finding.severity == Severity::Blocks && !is_of_a_line(finding.check));
+            let found = answer.findings.iter().filter(|finding| {
+                finding.severity == Severity::Blocks && finding.check.fixed_by() != FixedBy::Key
+            });
             (answer.verdict, found.map(|finding| finding.check).collect())
         };
         users.iter().map(|user| blocks(ask(&builder.view, &system, user, wish))).collect()
