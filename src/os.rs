@@ -5,9 +5,11 @@
 
 mod cloud_cfg;
 mod default_user;
+mod directories;
 mod yaml;
 
 pub use default_user::{DefaultUser, Privilege, default_user, image_user};
+pub use directories::is_system_directory;
 
 use crate::accounts::Group;
 use crate::view::{self, View};

@@ -1,60 +1,10 @@
 //! What of the volume a repair for one user may change at all.
 
 use crate::accounts::{Passwd, PasswdEntry};
+use crate::os::is_system_directory;
 use crate::view::{Found, LookError, View, follow};
 use bstr::{BString, ByteSlice};
 use std::path::{Path, PathBuf};
-
-/// Directories that are never a user's own, nor anything directly in them that a distribution puts there.
-const SYSTEM_DIRECTORIES: &[&str] = &[
-    "/",
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/home",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/lost+found",
-    "/media",
-    "/mnt",
-    "/opt",
-    "/proc",
-    "/run",
-    "/sbin",
-    "/srv",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/var",
-];
-
-/// Directories in which each entry is the system's; what lies deeper may be a home.
-const SYSTEM_PARENTS: &[&str] = &["/var", "/usr/local"];
-
-/// Directories below which a home is the system's, not a user's: their content has owners of its own.
-const SYSTEM_TREES: &[&str] = &[
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/lib",
-    "/lib64",
-    "/proc",
-    "/run",
-    "/sbin",
-    "/sys",
-    "/usr",
-    "/var/cache",
-    "/var/log",
-    "/var/mail",
-    "/var/run",
-    "/var/spool",
-    "/var/www",
-    "/nonexistent",
-];
 
 /// Whose directory the home is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,19 +90,13 @@ pub fn canonical_rest(view: &dyn View, path: &Path) -> Option<PathBuf> {
 }
 
 fn why_not_own(view: &dyn View, home: &Path, user: &PasswdEntry, passwd: &Passwd) -> Option<String> {
-    if SYSTEM_DIRECTORIES.iter().any(|system| home == Path::new(system)) {
+    if is_system_directory(home) {
         return Some("it is a system directory".into());
-    }
-    if SYSTEM_PARENTS.iter().any(|parent| home.parent() == Some(Path::new(parent))) {
-        return Some("it is a system directory".into());
-    }
-    if let Some(tree) = SYSTEM_TREES.iter().find(|tree| home.starts_with(tree)) {
-        return Some(format!("it lies in {tree}, which is the system's"));
     }
     for other in passwd.entries.iter().filter(|other| other.uid != user.uid) {
         let written = path_of(&other.home);
         // Most accounts of a system have no directory of their own; "/" and the like hold everything.
-        if SYSTEM_DIRECTORIES.iter().any(|system| written == Path::new(system)) {
+        if is_system_directory(&written) {
             continue;
         }
         let Ok(theirs) = follow(view, &written) else { continue };

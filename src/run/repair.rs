@@ -1,10 +1,10 @@
 //! `repair`: plan, show, ask, apply, verify, let go.
 
 use super::session::{self, Mode, Seen, Session};
-use super::signals::Stop;
+use super::signals::{Stop, Watcher};
 use super::targets::{self, Job};
 use super::{ask, host_keys, keys};
-use crate::apply::{self, Watch};
+use crate::apply;
 use crate::cli::{Chown, Fix, RepairArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::finding::CheckId;
@@ -12,7 +12,6 @@ use crate::journal::record::Ending;
 use crate::journal::{Journal, VolumeLock};
 use crate::plan::{self, Applied, Outcome, Plan, TreePolicy, Wish};
 use crate::report::output::{self, Style};
-use crate::report::progress::Progress;
 use crate::report::{KeptSummary, Report, text};
 use crate::sshd::evaluate::Question;
 use anyhow::Result;
@@ -204,14 +203,14 @@ fn show_plan(plan: &Plan, report: &Report, json: bool) {
 fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report) -> Result<()> {
     report.predicted = plan.predicted.iter().map(|answer| answer.verdict).collect();
     let mut actions = planned(plan);
-    let mut watch = Watcher { stop, progress: Progress::new(true, "counting") };
+    let mut watch = Watcher::new(stop, "counting");
     for one in &mut actions {
         if let Some(survey) = session.survey(&one.action, &mut watch)? {
             one.entries = Some(survey.changed);
             tell_tree(&survey, report);
         }
     }
-    watch.progress.finish();
+    watch.finish();
     stop.check()?;
     actions.retain(|one| one.entries != Some(0));
     report.actions = actions;
@@ -220,7 +219,7 @@ fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report)
 
 /// Nobody is asked about a tree in which nothing would change.
 fn drop_idle_trees(session: &Session, plan: &mut Plan, stop: &Stop) -> Result<()> {
-    let mut watch = Watcher { stop, progress: Progress::new(true, "counting") };
+    let mut watch = Watcher::new(stop, "counting");
     let mut kept = Vec::new();
     for action in plan.actions.drain(..) {
         // Before a home is made, or others of its entries change hands, nothing can be counted.
@@ -229,7 +228,7 @@ fn drop_idle_trees(session: &Session, plan: &mut Plan, stop: &Stop) -> Result<()
             kept.push(action);
         }
     }
-    watch.progress.finish();
+    watch.finish();
     plan.actions = kept;
     stop.check()
 }
@@ -257,21 +256,6 @@ fn tell_tree(result: &apply::TreeResult, report: &mut Report) {
     }
 }
 
-struct Watcher<'a> {
-    stop: &'a Stop,
-    progress: Progress,
-}
-
-impl Watch for Watcher<'_> {
-    fn tick(&mut self, entries: u64, _: &Path) {
-        self.progress.add(entries);
-    }
-
-    fn stop(&mut self) -> bool {
-        self.stop.asked()
-    }
-}
-
 fn apply(
     session: &Session,
     plan: Plan,
@@ -283,9 +267,9 @@ fn apply(
 ) -> Result<()> {
     let mut journal = Journal::create(state, &session.run_info(report), lock)?;
     report.run = journal.run_id().map(str::to_owned);
-    let mut watch = Watcher { stop, progress: Progress::new(true, "changing owners") };
+    let mut watch = Watcher::new(stop, "changing owners");
     let done = apply::apply(session.root(), &plan.actions, &mut journal, &mut watch);
-    watch.progress.finish();
+    watch.finish();
     let changed = done.changed();
     for (_, result) in &done.trees {
         tell_tree(result, report);

@@ -1,7 +1,10 @@
 //! SIGINT, SIGTERM and SIGHUP end a run at the next safe point, where everything can be let go.
 
+use crate::apply::Watch;
+use crate::report::progress::Progress;
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,4 +39,33 @@ pub(super) fn interrupted() -> crate::error::Refusal {
         crate::error::ExitCode::Interrupted,
         "stopped by a signal; nothing was changed",
     )
+}
+
+/// Looks on while long work goes on: shows how far it is, and ends it when a signal has come.
+#[derive(Debug)]
+pub(super) struct Watcher<'a> {
+    stop: &'a Stop,
+    progress: Progress,
+}
+
+impl<'a> Watcher<'a> {
+    /// `what` is said beside the bar.
+    pub(super) fn new(stop: &'a Stop, what: &'static str) -> Self {
+        Self { stop, progress: Progress::new(true, what) }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.progress.finish();
+    }
+}
+
+impl Watch for Watcher<'_> {
+    fn tick(&mut self, entries: u64, _: &Path) {
+        self.progress.add(entries);
+    }
+
+    fn stop(&mut self) -> bool {
+        self.stop.asked()
+    }
 }

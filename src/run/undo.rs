@@ -2,14 +2,12 @@
 
 use super::ask;
 use super::session::{self, Mode, Session};
-use super::signals::Stop;
-use crate::apply::Watch;
+use super::signals::{Stop, Watcher};
 use crate::cli::{TargetArgs, UndoArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::journal::{self, Journal, LoadedRun, RunState};
 use crate::plan::Outcome;
 use crate::report::output::{self, Style};
-use crate::report::progress::Progress;
 use crate::report::{Report, UndoneStep, text};
 use crate::undo::{UndoOptions, UndoOutcome, UndoReport};
 use crate::volume::{self, Live, Target, TargetKind};
@@ -77,9 +75,9 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
         let mut journal = Journal::create(&state, &info, &mut lock)?;
         report.run = journal.run_id().map(str::to_owned);
         let options = UndoOptions { force: args.force, dry_run: false };
-        let mut watch = Watcher { stop: &stop, progress: Progress::new(true, "putting back") };
+        let mut watch = Watcher::new(&stop, "putting back");
         let done = crate::undo::undo(session.root(), &mut run, options, &mut journal, &mut watch)?;
-        watch.progress.finish();
+        watch.finish();
         tell(&done, report);
         ending(done, &args.run)
     };
@@ -89,9 +87,9 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
 
 fn look_first(session: &Session, run: &mut LoadedRun, args: &UndoArgs, stop: &Stop) -> Result<UndoReport> {
     let options = UndoOptions { force: args.force, dry_run: true };
-    let mut watch = Watcher { stop, progress: Progress::new(true, "looking") };
+    let mut watch = Watcher::new(stop, "looking");
     let plan = crate::undo::undo(session.root(), run, options, &mut Journal::none(), &mut watch)?;
-    watch.progress.finish();
+    watch.finish();
     stop.check()?;
     Ok(plan)
 }
@@ -187,21 +185,6 @@ fn find(run: &LoadedRun) -> Result<String> {
         ))
         .hint("Name the one to change with --target.")
         .into()),
-    }
-}
-
-struct Watcher<'a> {
-    stop: &'a Stop,
-    progress: Progress,
-}
-
-impl Watch for Watcher<'_> {
-    fn tick(&mut self, entries: u64, _: &Path) {
-        self.progress.add(entries);
-    }
-
-    fn stop(&mut self) -> bool {
-        self.stop.asked()
     }
 }
 

@@ -24,6 +24,9 @@ pub enum Family {
     Upstream,
 }
 
+/// The version whose rules are taken where the volume does not tell its own: the newest that was read for this.
+pub const CURRENT: (u32, u32) = (10, 2);
+
 /// The sshd of the volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
@@ -95,10 +98,10 @@ impl Build {
         build
     }
 
-    /// `true` if the version is at least this; an unknown version counts as current.
+    /// `true` if the version is at least this; an unknown version counts as [`CURRENT`].
     #[must_use]
     pub fn at_least(&self, major: u32, minor: u32) -> bool {
-        self.version.is_none_or(|version| version >= (major, minor))
+        self.version.unwrap_or(CURRENT) >= (major, minor)
     }
 
     /// `true` for a build of RHEL's family of one of these releases.
@@ -433,7 +436,7 @@ mod tests {
     fn a_volume_with_nothing_on_it_gets_the_current_rules() {
         let build = Build::detect(&MemTree::new());
         assert_eq!(build, Build::default());
-        assert!(build.at_least(99, 0));
+        assert!(build.at_least(CURRENT.0, CURRENT.1) && !build.at_least(99, 0));
     }
 
     proptest! {

@@ -1,9 +1,10 @@
 //! What sshd does not mind, and a person should; and fstab, which may put another filesystem over the home.
 
-use super::path::{home_path, is_system_directory};
+use super::path::home_path;
 use super::{Case, KeyFile};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
+use crate::os::is_system_directory;
 use crate::view::{Found, Stat, TEXT_LIMIT, follow, read_following, walk};
 use bstr::{BString, ByteSlice};
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use super::start::errno_words;
 use super::{Case, KeyFile, PathNode};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy};
+use crate::os::is_system_directory;
 use crate::permissions::{Access, Identity, may, unsearchable};
 use crate::sshd::build::Build;
 use crate::sshd::config::Effective;
@@ -513,39 +514,6 @@ pub(super) fn may_read(view: &dyn View, path: &Path, who: &Identity) -> bool {
     let Ok(found) = &walk.end else { return false };
     unsearchable(view, &walk, who).is_ok_and(|closed| closed.is_empty())
         && may(view, &found.path, &found.stat, who, Access::Read).unwrap_or(false)
-}
-
-/// Directories that belong to the system, whoever calls one of them home: their modes are not those of a home.
-pub(super) fn is_system_directory(path: &Path) -> bool {
-    const SYSTEM: [&str; 24] = [
-        "/",
-        "/bin",
-        "/boot",
-        "/dev",
-        "/etc",
-        "/home",
-        "/lib",
-        "/lib32",
-        "/lib64",
-        "/media",
-        "/mnt",
-        "/opt",
-        "/proc",
-        "/run",
-        "/sbin",
-        "/srv",
-        "/sys",
-        "/tmp",
-        "/usr",
-        "/var",
-        "/var/lib",
-        "/var/www",
-        "/var/tmp",
-        "/nonexistent",
-    ];
-    SYSTEM.iter().any(|system| path == Path::new(system))
-        || path.starts_with("/usr")
-        || path.starts_with("/etc")
 }
 
 /// The path from `/` down, each inode once, and the thing that is missing.

@@ -351,3 +351,12 @@ fn hostile_bytes_in_any_file_are_no_panic() {
         is_consistent(&evaluation, file);
     });
 }
+
+#[test]
+fn an_sshd_that_does_not_tell_its_version_is_judged_as_a_current_one() {
+    let mut bed = Bed::debian();
+    bed.remove("/var/lib/dpkg/status").file("/usr/sbin/sshd", 0o755, 0, 0, b"\x7fELF");
+    assert_eq!(Build::detect(&bed.tree).version, None);
+    let answer = bed.ask("u", &[key(1)]);
+    assert_eq!(answer.verdict, Verdict::Accept, "{:?}", answer.findings);
+}
