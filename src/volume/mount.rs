@@ -23,9 +23,11 @@ thread_local! {
     static ENTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Moves this thread, and every thread and process that it starts from now on, into a mount namespace of their own, in
-/// which nothing is shared with the helper's. The kernel takes the mounts away with the last of them: this is what
-/// unmounts after a SIGKILL. To be called before other threads are started; later calls do nothing.
+/// Moves this thread, and every thread and process that it starts from now on, into a mount namespace of their own, of
+/// which the helper sees nothing. The kernel takes the mounts away with the last of them: this is what unmounts after a
+/// SIGKILL. What the helper unmounts meanwhile is unmounted here too (where its mounts are shared, as systemd has them),
+/// or the copies here would keep its other disks busy. To be called before other threads are started; later calls do
+/// nothing.
 ///
 /// # Errors
 /// [`Refusal`] (3) where the kernel does not allow it.
@@ -38,7 +40,7 @@ pub fn enter_namespace() -> Result<()> {
             .hint("Run volrescue as root; in a container, give it the capability SYS_ADMIN or run it with --privileged.")
     })?;
     // Without this, what is mounted here is seen outside wherever / is shared, as systemd has it.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .context("making the mounts of this process private")?;
     ENTERED.set(true);
     Ok(())

@@ -21,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(case("what keeps the volume busy is named", busy));
     cases.push(case("dropping lets go too", dropped));
     cases.push(case("the mounts are seen by no one else", private));
+    cases.push(case("another disk that is unmounted meanwhile is let go of", not_pinned));
     cases
 }
 
@@ -108,5 +109,41 @@ fn private() -> Result<()> {
     let (own, outside) = (seen("thread-self")?, seen("1")?);
     root.close()?;
     ensure!(own && !outside, "own {own}, outside {outside}");
+    Ok(())
+}
+
+/// A copy of the helper's mounts must not keep what the helper unmounts.
+fn not_pinned() -> Result<()> {
+    let dir = Dir::new()?;
+    let image = root_disk(&dir, Fs::Ext4, Layout::None)?;
+    let other = dir.path("other.img");
+    let output = Command::new("unshare")
+        // The mounts of a machine under systemd are shared.
+        .args(["--mount", "--propagation", "slave", "sh", "-euc"])
+        .arg(
+            r#"
+            mount --make-rshared /
+            truncate -s 32M "$OTHER" && mkfs.ext4 -q "$OTHER"
+            mkdir -p "$POINT" && mount -o loop "$OTHER" "$POINT"
+            mkfifo "$LINE"
+            "$PROGRAM" >"$LINE" & held=$!
+            trap 'kill -9 $held' EXIT
+            read -r ready <"$LINE" && [ "$ready" = ready ]
+            umount "$POINT"
+            for _ in $(seq 50); do
+                [ -n "$(losetup -j "$OTHER")" ] || exit 0
+                sleep 0.1
+            done
+            echo "still bound: $(losetup -j "$OTHER")" >&2
+            exit 1
+            "#,
+        )
+        .env("OTHER", &other)
+        .env("POINT", dir.path("point"))
+        .env("LINE", dir.path("line"))
+        .env("PROGRAM", std::env::current_exe()?)
+        .env(HOLD, &image)
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
