@@ -14,6 +14,7 @@ mod kit;
 mod loose;
 mod matrix;
 mod oracle;
+mod poor_helper;
 mod readonly;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -53,6 +54,7 @@ fn main() {
     let trials = [
         cli::cases(),
         oracle::cases(),
+        poor_helper::cases(),
         loose::cases(),
         readonly::cases(),
         hostile_home::cases(),

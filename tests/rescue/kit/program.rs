@@ -28,9 +28,15 @@ pub(crate) struct Run {
 
 /// Runs volrescue with these arguments and no terminal.
 pub(crate) fn volrescue<S: AsRef<OsStr>>(arguments: &[S]) -> Result<Run> {
+    volrescue_under(&[], arguments)
+}
+
+/// The same, run by another program.
+pub(crate) fn volrescue_under<S: AsRef<OsStr>>(wrapper: &[&str], arguments: &[S]) -> Result<Run> {
     let words = arguments.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ");
     let output = Command::new("timeout")
         .args(["--signal", "KILL", "120"])
+        .args(wrapper)
         .arg(program())
         .args(arguments)
         .env_remove("VOLRESCUE_STATE_DIR")
