@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub(crate) mod inode;
 mod tree;
 
-pub use tree::{Kept, TreeResult, survey_tree};
+pub use tree::{Kept, Survey, TreeResult, survey_tree};
 
 /// The most bytes of a file that is replaced: as much as is read of any file, and more than once.
 const REPLACED_LIMIT: u64 = 64 << 20;

@@ -60,6 +60,15 @@ pub struct TreeResult {
     pub stopped: bool,
 }
 
+/// How far a survey goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survey {
+    /// Everything is counted.
+    Whole,
+    /// It ends soon after the first entry that would change: whether there is one is all that is asked.
+    UntilChange,
+}
+
 /// What would change below `path`, without changing it.
 ///
 /// # Errors
@@ -69,11 +78,12 @@ pub fn survey_tree(
     path: &Path,
     (uid, gid): (u32, u32),
     owners: &TreeOwners,
+    extent: Survey,
     watch: &mut dyn Watch,
 ) -> Result<TreeResult> {
     let top = root.directory(path)?;
     let mut tree = Tree::new(root, path, &top, (uid, gid), owners, watch)?;
-    tree.survey()?;
+    tree.survey(extent)?;
     Ok(tree.into_result())
 }
 
@@ -96,6 +106,7 @@ pub(super) struct Tree<'a> {
     result: TreeResult,
     kept: BTreeMap<u32, (u64, PathBuf)>,
     links: Links,
+    extent: Survey,
 }
 
 /// What is done with entries that are to change.
@@ -126,6 +137,7 @@ impl<'a> Tree<'a> {
             result: TreeResult::default(),
             kept: BTreeMap::new(),
             links: Links::new(1),
+            extent: Survey::Whole,
         })
     }
 
@@ -134,7 +146,8 @@ impl<'a> Tree<'a> {
         TreeResult { kept: kept.collect(), ..self.result }
     }
 
-    fn survey(&mut self) -> Result<()> {
+    fn survey(&mut self, extent: Survey) -> Result<()> {
+        self.extent = extent;
         self.run(None)
     }
 
@@ -183,6 +196,9 @@ impl<'a> Tree<'a> {
             self.sort(seen, pass, &mut pending, effects.is_some());
             if pending.len() >= BATCH {
                 self.flush(&mut pending, effects.as_deref_mut())?;
+            }
+            if self.extent == Survey::UntilChange && self.result.changed > 0 {
+                break;
             }
         }
         self.flush(&mut pending, effects)

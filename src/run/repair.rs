@@ -4,7 +4,7 @@ use super::session::{self, Mode, Seen, Session};
 use super::signals::{Stop, Watcher};
 use super::targets::{self, Job};
 use super::{ask, host_keys, keys};
-use crate::apply;
+use crate::apply::{self, Survey};
 use crate::cli::{Chown, Fix, RepairArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::finding::CheckId;
@@ -102,7 +102,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         }
         let mut plan = plan;
         if !args.yes {
-            drop_idle_trees(&session, &mut plan, &stop)?;
+            drop_idle_trees(&session, &mut plan, &stop, report)?;
         }
         if let Some(lock) = &mut lock
             && !plan.actions.is_empty()
@@ -205,7 +205,7 @@ fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report)
     let mut actions = planned(plan);
     let mut watch = Watcher::new(stop, "counting");
     for one in &mut actions {
-        if let Some(survey) = session.survey(&one.action, &mut watch)? {
+        if let Some(survey) = session.survey(&one.action, Survey::Whole, &mut watch)? {
             one.entries = Some(survey.changed);
             tell_tree(&survey, report);
         }
@@ -218,14 +218,14 @@ fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report)
 }
 
 /// Nobody is asked about a tree in which nothing would change.
-fn drop_idle_trees(session: &Session, plan: &mut Plan, stop: &Stop) -> Result<()> {
+fn drop_idle_trees(session: &Session, plan: &mut Plan, stop: &Stop, report: &mut Report) -> Result<()> {
     let mut watch = Watcher::new(stop, "counting");
     let mut kept = Vec::new();
     for action in plan.actions.drain(..) {
         // Before a home is made, or others of its entries change hands, nothing can be counted.
-        let idle = session.survey(&action, &mut watch)?.is_some_and(|survey| survey.changed == 0);
-        if !idle {
-            kept.push(action);
+        match session.survey(&action, Survey::UntilChange, &mut watch)? {
+            Some(idle) if idle.changed == 0 => tell_tree(&idle, report),
+            _ => kept.push(action),
         }
     }
     watch.finish();

@@ -2,7 +2,7 @@
 
 use super::signals::Stop;
 use crate::accounts::PasswdEntry;
-use crate::apply::{self, TreeResult, Watch};
+use crate::apply::{self, Survey, TreeResult, Watch};
 use crate::cli::{StateArgs, TargetArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::finding::Verdict;
@@ -213,14 +213,19 @@ impl Session {
     ///
     /// # Errors
     /// If a directory can't be read.
-    pub(super) fn survey(&self, action: &Action, watch: &mut dyn Watch) -> Result<Option<TreeResult>> {
+    pub(super) fn survey(
+        &self,
+        action: &Action,
+        extent: Survey,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<TreeResult>> {
         match &action.change {
             Change::ChownTree { uid, gid, owners } => {
                 if self.root().lstat(&action.path) == Err(LookError::NotFound) {
                     // A home that is still to be made holds nothing yet.
                     return Ok(Some(TreeResult::default()));
                 }
-                apply::survey_tree(self.root(), &action.path, (*uid, *gid), owners, watch).map(Some)
+                apply::survey_tree(self.root(), &action.path, (*uid, *gid), owners, extent, watch).map(Some)
             }
             _ => Ok(None),
         }

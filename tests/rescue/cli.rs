@@ -1,6 +1,8 @@
 //! The command line's manners.
 
-use crate::kit::program::{program, volrescue};
+use crate::kit::Scratch;
+use crate::kit::program::{program, repair, volrescue};
+use crate::kit::volume::Tree;
 use crate::{Case, Needs};
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
@@ -19,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("generated-files-are-those-in-the-repository", Needs::Nothing, generated),
         ("a-closed-pipe-is-no-error", Needs::Nothing, closed_pipe),
         ("history-of-nothing-is-empty", Needs::Nothing, empty_history),
+        ("what-is-kept-is-told-by-a-second-run-too", Needs::Root, kept_twice),
     ];
     trials.iter().map(|&(name, needs, run)| Case::new(format!("cli::{name}"), needs, run)).collect()
 }
@@ -177,5 +180,17 @@ fn empty_history() -> Result<()> {
     let run = volrescue(&["history".as_ref(), "--json".as_ref(), "--state-dir".as_ref(), state.as_os_str()])?
         .expect(&[0])?;
     run.json()?;
+    Ok(())
+}
+
+fn kept_twice() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let tree = Tree::healthy()?;
+    tree.change("mkdir $H/db && touch $H/db/a $H/db/b && chown -R 999:999 $H/db && touch $H/mine && chown 0:0 $H/mine")?;
+    let first = repair(&tree.path, &scratch, &[])?.expect(&[0])?.json()?;
+    let second = repair(&tree.path, &scratch, &[])?.expect(&[0])?.json()?;
+    ensure!(first.value["kept"][0]["entries"] == 3, "{}", first.transcript());
+    ensure!(second.actions("changed").is_empty(), "{}", second.transcript());
+    ensure!(second.value["kept"] == first.value["kept"], "{}", second.transcript());
     Ok(())
 }

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use volrescue::apply::{TreeResult, Unwatched, survey_tree};
+use volrescue::apply::{Survey, TreeResult, Unwatched, survey_tree};
 use volrescue::plan::{Change, TreeOwners};
 use volrescue::undo::UndoOptions;
 
 fn survey(world: &World, path: &str, owners: &TreeOwners) -> TreeResult {
-    survey_tree(&world.root(), Path::new(path), (1000, 1000), owners, &mut Unwatched).unwrap()
+    survey_tree(&world.root(), Path::new(path), (1000, 1000), owners, Survey::Whole, &mut Unwatched).unwrap()
 }
 
 #[test]
