@@ -55,7 +55,7 @@ fn a_run_in_a_directory_is_undone_from_elsewhere_and_only_once() {
     let world = small_root("in-directory");
     expect(&volrescue(&world, &["repair", "--yes", "--user", "u", "volume"]), &[0, 1], "");
     let home = world.at("/home/u");
-    assert_eq!(mode(&home), 0o755);
+    assert_eq!(mode(&home), 0o700);
     let (id, state) = runs(&world).remove(0);
     assert_eq!(state, RunState::Complete);
     let begin = load(&world.state, &id).unwrap().begin;
