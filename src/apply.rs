@@ -122,7 +122,7 @@ impl Applier<'_> {
                 self.set_xattr(name, from.as_deref(), to.as_deref()).map(simple)
             }
             Change::CreateDirectory { .. } | Change::CreateLink { .. } => self.create().map(simple),
-            Change::RemoveLink { target } => self.remove_link(target).map(simple),
+            Change::RemoveLink { .. } | Change::RemoveFile { .. } => self.remove().map(simple),
             Change::WriteFile { .. } => self.write_file().map(simple),
             Change::ChownTree { .. } => self.chown_tree(),
         }
@@ -280,7 +280,7 @@ impl Applier<'_> {
         self.finish(number, done)
     }
 
-    fn remove_link(&mut self, target: &Path) -> Result<Outcome> {
+    fn remove(&mut self) -> Result<Outcome> {
         let place = match self.parent()? {
             Look::Found(place) => place,
             Look::Meanwhile(what) => return Ok(Outcome::Skipped(what)),
@@ -289,18 +289,36 @@ impl Applier<'_> {
             Look::Found(found) => found,
             Look::Meanwhile(_) => return Ok(Outcome::Unchanged),
         };
-        if now.stat.kind != FileKind::Symlink {
-            return Ok(meanwhile(now.stat.kind.words()));
-        }
-        let is = handle.read_link().with_context(|| format!("reading {}", self.path().display()))?;
-        if is != target {
-            return Ok(meanwhile(format!("a link to {}", is.display())));
-        }
-        let before =
-            inode::state(&handle, &now).with_context(|| format!("reading {}", self.path().display()))?;
-        let undo = Inverse::Removed { before, target: target.into(), temp: temp_name().as_os_str().into() };
+        let reading = || format!("reading {}", self.action.path.display());
+        let (saved, link) = match &self.action.change {
+            Change::RemoveLink { .. } if now.stat.kind != FileKind::Symlink => {
+                return Ok(meanwhile(now.stat.kind.words()));
+            }
+            Change::RemoveLink { target } => {
+                let is = handle.read_link().with_context(reading)?;
+                if is != *target {
+                    return Ok(meanwhile(format!("a link to {}", is.display())));
+                }
+                (None, Some(target.as_path().into()))
+            }
+            Change::RemoveFile { before: Before::Regular { ino, size, mtime } } => {
+                if !now.stat.is_file() {
+                    return Ok(meanwhile(now.stat.kind.words()));
+                }
+                if (now.stat.ino, now.stat.size, now.stat.mtime) != (*ino, *size, *mtime) {
+                    return Ok(meanwhile("another file"));
+                }
+                let old = handle.read(REPLACED_LIMIT).with_context(reading)?;
+                (Some(self.journal.save(&old)?), None)
+            }
+            _ => return Ok(Outcome::Skipped("nothing to remove".into())),
+        };
+        let before = inode::state(&handle, &now).with_context(reading)?;
+        let flags = before.flags;
+        let temp = temp_name().as_os_str().into();
+        let undo = Inverse::Removed { before, saved, target: link, temp };
         let number = self.intend(undo, Some(place.before))?;
-        let done = inode::unlocked(&[(&place.itself, place.before.flags)], || {
+        let done = inode::unlocked(&[(&place.itself, place.before.flags), (&handle, flags)], || {
             place.directory.unlink(&place.name)?;
             place.directory.sync()
         });

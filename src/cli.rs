@@ -181,8 +181,7 @@ pub struct RepairArgs {
     /// With tree: take entries of this owner too. May repeat.
     #[arg(long, value_name = "ID")]
     pub chown_from: Vec<u32>,
-    /// Allow changes beyond permissions, keys and the user entry. Today:
-    /// host-keys, all.
+    /// Allow changes beyond permissions, keys and the user entry.
     #[arg(long, value_enum, value_name = "CLASS", value_delimiter = ',')]
     pub fix: Vec<Fix>,
     /// Let the filesystem's own checker run first (not yet available).
@@ -311,16 +310,31 @@ pub enum Chown {
 /// `--fix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Fix {
-    /// Edit sshd_config (not yet available).
+    /// Edit sshd_config; no line is deleted, what must go becomes a comment.
     SshdConfig,
-    /// Unlock, expiry, shell (not yet available).
+    /// Lock (no password is set), expiry, shell, nologin, PAM's lists.
     Account,
     /// Make missing or unusable host keys anew.
     HostKeys,
-    /// Enable the ssh unit (not yet available).
+    /// Enable and unmask the ssh unit.
     Service,
     /// Mend what else keeps the login from working (not yet available).
     System,
     /// All classes that there are.
     All,
+}
+
+impl Fix {
+    /// The word of the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::SshdConfig => "sshd-config",
+            Self::Account => "account",
+            Self::HostKeys => "host-keys",
+            Self::Service => "service",
+            Self::System => "system",
+            Self::All => "all",
+        }
+    }
 }

@@ -3,13 +3,18 @@
 //! A plan grows action by action on an [`Overlay`], and is judged by the same evaluation that made the diagnosis: an
 //! action after which sshd would refuse for something new is not planned.
 
+pub mod account;
 pub mod action;
 pub mod builder;
+mod fix;
 pub mod keys;
 pub mod label;
+mod lines;
 pub mod login_path;
 pub mod overlay;
 pub mod scope;
+pub mod service;
+pub mod sshd_config;
 pub mod system;
 pub mod user;
 
@@ -62,6 +67,8 @@ pub struct Wish {
     pub tree: TreePolicy,
     /// `--fix host-keys`: the new keys, made beforehand; none where they are not wanted.
     pub host_keys: Vec<Action>,
+    /// The classes of `--fix`; what they mend is left alone without them.
+    pub fix: Vec<FixedBy>,
     /// Seconds since the epoch.
     pub now: i64,
 }
@@ -157,6 +164,9 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
     let system = System::read(&builder.view);
     let Some(user) = system.passwd.by_name(name).cloned() else { return };
     let who = Identity::of(&user, &system.group);
+    // First of all: which files of keys there are is the configuration's to say.
+    fix_classes(builder, &user, wish);
+    let system = System::read(&builder.view);
     let asked = ask(&builder.view, &system, name, wish);
     if let Some(elsewhere) = asked.findings.iter().find(|finding| finding.check == CheckId::HomeElsewhere) {
         builder.note(format!(
@@ -211,7 +221,22 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
         (builder.actions, builder.view) = start;
         return;
     }
+    // What was hidden behind other faults until now.
+    fix_classes(builder, &user, wish);
     chown_tree(builder, &user, &home, &wrong, wish);
+}
+
+fn fix_classes(builder: &mut Builder<'_>, user: &PasswdEntry, wish: &Wish) {
+    let ask = |view: &dyn View| ask(view, &System::read(view), &user.name, wish);
+    if wish.fix.contains(&FixedBy::SshdConfig) {
+        sshd_config::mend(builder, user, &ask);
+    }
+    if wish.fix.contains(&FixedBy::Account) {
+        account::mend(builder, user, wish.now.div_euclid(86_400), &ask);
+    }
+    if wish.fix.contains(&FixedBy::Service) {
+        service::mend(builder, &ask);
+    }
 }
 
 /// The other accounts that live in the same directory, with their verdicts as things are.

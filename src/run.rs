@@ -93,15 +93,8 @@ fn missing_options(args: &RepairArgs) -> Vec<String> {
             missing.push(name.to_owned());
         }
     }
-    for fix in &args.fix {
-        let class = match fix {
-            Fix::SshdConfig => "sshd-config",
-            Fix::Account => "account",
-            Fix::Service => "service",
-            Fix::System => "system",
-            Fix::HostKeys | Fix::All => continue,
-        };
-        missing.push(format!("--fix {class}"));
+    if args.fix.contains(&Fix::System) {
+        missing.push("--fix system".to_owned());
     }
     missing
 }

@@ -151,12 +151,15 @@ pub enum Inverse {
         /// What will be there.
         after: Made,
     },
-    /// A link that goes away.
+    /// A regular file or a link that goes away.
     Removed {
         /// Its attributes.
         before: State,
-        /// Its target.
-        target: Text,
+        /// Where its content is, if it was a file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved: Option<Saved>,
+        /// Its target, if it was a link.
+        target: Option<Text>,
         /// The name that it has on its way back.
         temp: Text,
     },

@@ -25,6 +25,17 @@ pub enum Before {
     },
 }
 
+impl Before {
+    /// In words fit for a report.
+    fn words(&self) -> String {
+        match self {
+            Self::Absent => "absent".into(),
+            Self::Regular { size, .. } => format!("{size} bytes"),
+            Self::Link { target } => format!("link to {}", target.display()),
+        }
+    }
+}
+
 /// Whose entries of a tree change hands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "policy")]
@@ -85,10 +96,16 @@ pub enum Change {
         /// Group.
         gid: u32,
     },
-    /// unlink of a symbolic link that dangles or loops, to make room for what belongs there.
+    /// unlink of a symbolic link: one that dangles or loops, to make room for what belongs there, or one that keeps the
+    /// user out.
     RemoveLink {
         /// Where it points.
         target: PathBuf,
+    },
+    /// unlink of a regular file whose presence keeps the user out; its content is saved.
+    RemoveFile {
+        /// What is there before.
+        before: Before,
     },
     /// A regular file, made or atomically replaced. A replaced file's other xattrs, ACL and flags are kept.
     WriteFile {
@@ -127,6 +144,7 @@ impl Change {
             Self::CreateDirectory { .. } => "create-directory",
             Self::CreateLink { .. } => "create-link",
             Self::RemoveLink { .. } => "remove-link",
+            Self::RemoveFile { .. } => "remove-file",
             Self::WriteFile { before: Before::Absent, .. } => "create-file",
             Self::WriteFile { .. } => "replace-file",
             Self::ChownTree { .. } => "chown-tree",
@@ -157,13 +175,9 @@ impl Change {
                 ("absent".into(), format!("link to {} {uid}:{gid}", target.display()))
             }
             Self::RemoveLink { target } => (format!("link to {}", target.display()), "absent".into()),
+            Self::RemoveFile { before } => (before.words(), "absent".into()),
             Self::WriteFile { before, content, mode, uid, gid, .. } => {
-                let from = match before {
-                    Before::Absent => "absent".into(),
-                    Before::Regular { size, .. } => format!("{size} bytes"),
-                    Before::Link { target } => format!("link to {}", target.display()),
-                };
-                (from, format!("{} bytes {mode:04o} {uid}:{gid}", content.len()))
+                (before.words(), format!("{} bytes {mode:04o} {uid}:{gid}", content.len()))
             }
             Self::ChownTree { uid, gid, owners } => {
                 let from = match owners {

@@ -71,7 +71,7 @@ impl<'a> Overlay<'a> {
                 let target = target.as_os_str().as_bytes().to_vec();
                 self.create(path, FileKind::Symlink, 0o777, (*uid, *gid), target, &[]);
             }
-            Change::RemoveLink { .. } => {
+            Change::RemoveLink { .. } | Change::RemoveFile { .. } => {
                 self.nodes.remove(path);
                 self.removed.insert(path.clone());
             }

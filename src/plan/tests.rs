@@ -20,6 +20,7 @@ fn wish() -> Wish {
         minimal: false,
         tree: TreePolicy::Tree { also: vec![] },
         host_keys: vec![],
+        fix: vec![],
         now: NOW,
     }
 }

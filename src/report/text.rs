@@ -272,9 +272,9 @@ fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static str> {
         FixedBy::Key => "volrescue repair --key FILE",
         FixedBy::User => "volrescue repair --create-user",
         FixedBy::HostKeys => "volrescue repair --fix host-keys",
-        FixedBy::SshdConfig => "an edit of sshd_config (--fix sshd-config is not yet available)",
-        FixedBy::Account => "an edit of the account (--fix account is not yet available)",
-        FixedBy::Service => "enabling the ssh unit (--fix service is not yet available)",
+        FixedBy::SshdConfig => "volrescue repair --fix sshd-config",
+        FixedBy::Account => "volrescue repair --fix account",
+        FixedBy::Service => "volrescue repair --fix service",
         FixedBy::System => "an edit by hand (--fix system is not yet available)",
         FixedBy::Nothing if severity == Severity::Blocks => {
             "nothing that volrescue does: it needs your decision"

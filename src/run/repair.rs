@@ -7,7 +7,7 @@ use super::{ask, host_keys, keys};
 use crate::apply::{self, Survey};
 use crate::cli::{Chown, Fix, RepairArgs};
 use crate::error::{ExitCode, Refusal};
-use crate::finding::CheckId;
+use crate::finding::{CheckId, FixedBy};
 use crate::journal::record::Ending;
 use crate::journal::{Journal, VolumeLock};
 use crate::plan::{self, Applied, Outcome, Plan, TreePolicy, Wish};
@@ -171,8 +171,24 @@ fn wish(
         minimal: args.minimal,
         tree,
         host_keys,
+        fix: classes(args),
         now: session::now(),
     })
+}
+
+/// The classes of `--fix`, beside the host keys.
+fn classes(args: &RepairArgs) -> Vec<FixedBy> {
+    let mut classes = Vec::new();
+    for fix in &args.fix {
+        match fix {
+            Fix::SshdConfig => classes.push(FixedBy::SshdConfig),
+            Fix::Account => classes.push(FixedBy::Account),
+            Fix::Service => classes.push(FixedBy::Service),
+            Fix::All => classes.extend([FixedBy::SshdConfig, FixedBy::Account, FixedBy::Service]),
+            Fix::HostKeys | Fix::System => {}
+        }
+    }
+    classes
 }
 
 fn planned(plan: Plan) -> Vec<Applied> {
@@ -348,7 +364,7 @@ fn job(args: &RepairArgs, target: &str) -> Job {
     }
     line.extend(args.chown_from.iter().map(|id| OsString::from(format!("--chown-from={id}"))));
     for fix in &args.fix {
-        line.push(if *fix == Fix::All { "--fix=all" } else { "--fix=host-keys" }.into());
+        line.push(format!("--fix={}", fix.word()).into());
     }
     if let Some(state) = &args.state.state_dir {
         targets::push_path(&mut line, "--state-dir=", state);

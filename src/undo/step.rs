@@ -71,8 +71,8 @@ impl Undoer<'_> {
                     Old { before, saved: saved.as_ref(), target: target.as_ref(), temp, made: Some(after) };
                 self.replaced(&parent, there.as_ref(), &old)
             }
-            Inverse::Removed { before, target, temp } => {
-                let old = Old { before, saved: None, target: Some(target), temp, made: None };
+            Inverse::Removed { before, saved, target, temp } => {
+                let old = Old { before, saved: saved.as_ref(), target: target.as_ref(), temp, made: None };
                 self.replaced(&parent, there.as_ref(), &old)
             }
             Inverse::Attributes { .. } | Inverse::Tree { .. } => Ok(UndoOutcome::Already),

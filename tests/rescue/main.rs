@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cli;
+mod fixes;
 mod hostile_home;
 mod kill;
 mod kit;
@@ -56,6 +57,7 @@ fn main() {
         oracle::cases(),
         poor_helper::cases(),
         loose::cases(),
+        fixes::cases(),
         readonly::cases(),
         hostile_home::cases(),
         bad_input::cases(),

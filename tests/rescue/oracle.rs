@@ -10,14 +10,14 @@ use anyhow::{Context as _, Result, ensure};
 const TABLE: &str = include_str!("kit/recipes.tsv");
 
 #[derive(Clone, Copy)]
-struct Recipe {
-    id: &'static str,
-    login: &'static str,
-    expected: &'static str,
-    shell: &'static str,
+pub(crate) struct Recipe {
+    pub(crate) id: &'static str,
+    pub(crate) login: &'static str,
+    pub(crate) expected: &'static str,
+    pub(crate) shell: &'static str,
 }
 
-fn recipes() -> Vec<Recipe> {
+pub(crate) fn recipes() -> Vec<Recipe> {
     TABLE
         .lines()
         .filter(|line| !line.starts_with('#'))
