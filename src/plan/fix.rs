@@ -94,6 +94,10 @@ fn helps(finding: &Finding, before: &Evaluation, after: &Evaluation) -> bool {
         CheckId::AccountExpired | CheckId::PasswordExpired | CheckId::NologinFile | CheckId::PamRefuses => {
             other.fixed_by == FixedBy::Account || other.fixed_by == FixedBy::User
         }
+        // Without the chroot another shell is asked for.
+        CheckId::ChrootUnusable | CheckId::ShellMissing => {
+            matches!(other.fixed_by, FixedBy::Account | FixedBy::Permissions)
+        }
         _ => false,
     };
     let new = |other: &Finding| !blocking(before).any(|known| known.check == other.check);

@@ -106,7 +106,8 @@ fn ways(finding: &Finding, user: &PasswdEntry, system: &System) -> Vec<Way> {
             vec![for_user("AuthorizedKeysFile .ssh/authorized_keys"), Way::CommentOut]
         }
         CheckId::ForcedCommand => vec![for_user("ForceCommand none"), Way::CommentOut],
-        CheckId::ChrootUnusable => vec![for_user("ChrootDirectory none")],
+        // The shell inside a chroot.
+        CheckId::ChrootUnusable | CheckId::ShellMissing => vec![for_user("ChrootDirectory none")],
         CheckId::MaxSessionsZero => {
             let keyword = finding.is.split(' ').next().unwrap_or_default();
             let default = if keyword == "MaxSessions" { 10 } else { 6 };
@@ -162,7 +163,7 @@ fn create(view: &dyn View, build: &Build) -> Option<Action> {
     {
         Ok(pristine) => pristine,
         Err(_) => {
-            let mut content = format!("{}\n", ADDED);
+            let mut content = format!("{ADDED}\n");
             if build.at_least(8, 2) && follow(view, Path::new("/etc/ssh/sshd_config.d")).is_ok() {
                 content.push_str("Include /etc/ssh/sshd_config.d/*.conf\n");
             }

@@ -5,7 +5,7 @@ use super::account::{at_setting, shell_of};
 use super::path::{expand_tokens, home_path, may_read};
 use super::start::errno_words;
 use crate::accounts::PasswdEntry;
-use crate::finding::{CheckId, Finding};
+use crate::finding::{CheckId, Finding, FixedBy};
 use crate::permissions::{Access, Identity, may, unsearchable};
 use crate::view::{View, follow, read_following, walk};
 use bstr::{BStr, ByteSlice};
@@ -165,6 +165,7 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
                 .at(&path)
                 .is(is)
                 .wants("a shell inside the chroot directory")
+                .fixed_by(FixedBy::SshdConfig)
                 .says(format!("{shell}: No such file or directory"));
             case.refuse(finding);
             return;
