@@ -63,10 +63,10 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l chown -d 
 all\t'Literally everything, as `chown -R`'
 login\t'Only the path that sshd looks at'"
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l chown-from -d 'With tree: take entries of this owner too. May repeat' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l fix -d 'Allow changes beyond permissions, keys and the user entry. Today: host-keys, all' -r -f -a "sshd-config\t'Edit sshd_config (not yet available)'
-account\t'Unlock, expiry, shell (not yet available)'
+complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l fix -d 'Allow changes beyond permissions, keys and the user entry' -r -f -a "sshd-config\t'Edit sshd_config; no line is deleted, what must go becomes a comment'
+account\t'Lock (no password is set), expiry, shell, nologin, PAM\'s lists'
 host-keys\t'Make missing or unusable host keys anew'
-service\t'Enable the ssh unit (not yet available)'
+service\t'Enable and unmask the ssh unit'
 system\t'Mend what else keeps the login from working (not yet available)'
 all\t'All classes that there are'"
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
