@@ -22,9 +22,7 @@ pub(super) fn mend(
     ask: &dyn Fn(&dyn View) -> Evaluation,
     propose: &dyn Fn(&dyn View, &Finding) -> Vec<Proposal>,
 ) {
-    let start = (builder.actions.clone(), builder.view.clone());
     let mut before = ask(&builder.view);
-    let at_first = weight(&before, class);
     let mut given_up: Vec<(CheckId, String)> = Vec::new();
     for _ in 0..ROUNDS {
         let open = |finding: &&Finding| {
@@ -60,20 +58,6 @@ pub(super) fn mend(
             given_up.push((finding.check, finding.is.clone()));
         }
     }
-    // Edits that only exchanged one reason for another are none.
-    if weight(&before, class) >= at_first {
-        (builder.actions, builder.view) = start;
-    }
-}
-
-/// What a mend is to make less.
-fn weight(evaluation: &Evaluation, class: FixedBy) -> (crate::finding::Verdict, usize) {
-    let counts = evaluation
-        .findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Blocks || finding.fixed_by == class)
-        .count();
-    (evaluation.verdict, counts)
 }
 
 fn blocking(evaluation: &Evaluation) -> impl Iterator<Item = &Finding> {
