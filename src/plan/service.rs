@@ -1,5 +1,5 @@
 //! The ssh unit of systemd, enabled and not masked (`--fix service`), as `systemctl enable` and `systemctl unmask` do it
-//! on a volume that does not run (systemd.unit(5), "[Install] section options").
+//! on a volume that does not run (systemd.unit(5), section "Install").
 
 use super::action::{Action, Before, Change};
 use super::builder::Builder;
