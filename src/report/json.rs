@@ -2,7 +2,7 @@
 
 use super::{Report, UndoneStep, UserReport, escape};
 use crate::error::Refusal;
-use crate::finding::{CheckId, Finding, Severity};
+use crate::finding::{CheckId, Finding, Location, Severity};
 use crate::plan::{Applied, Outcome};
 use crate::volume::ListedDisk;
 use serde_json::{Value, json};
@@ -123,7 +123,8 @@ fn user(user: &UserReport, explain: bool) -> Value {
             "fingerprint": key.fingerprint,
             "algorithm": key.algorithm,
             "verdict": key.verdict.word(),
-            "found": key.found.as_ref().map(|at| json!({ "file": escape::json(at.file.as_os_str()), "line": at.line })),
+            "found": key.found.as_ref().map(location),
+            "stands": key.stands.as_ref().map(location),
         })).collect::<Vec<_>>(),
         "key_files": last.key_files.iter().map(|file| escape::json(file.path.as_os_str())).collect::<Vec<_>>(),
     });
@@ -140,6 +141,10 @@ fn user(user: &UserReport, explain: bool) -> Value {
             .collect();
     }
     value
+}
+
+fn location(at: &Location) -> Value {
+    json!({ "file": escape::json(at.file.as_os_str()), "line": at.line })
 }
 
 fn finding(finding: &Finding) -> Value {

@@ -5,7 +5,7 @@ use super::escape;
 use super::output::Style;
 use super::{Names, Report, Unmount, UserReport};
 use crate::error::Refusal;
-use crate::finding::{CheckId, Finding, FixedBy, Severity, Verdict};
+use crate::finding::{CheckId, Finding, FixedBy, Location, Severity, Verdict};
 use crate::plan::{Applied, Change, Outcome};
 use crate::sshd::Evaluation;
 use crate::view::Stat;
@@ -77,9 +77,12 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
     );
     let _ = writeln!(out, "\n{}", wrap(&head, 0, 2, style));
     for key in &answer.keys {
-        let found = key.found.as_ref().map_or("on no line that sshd would accept".into(), |at| {
-            format!("in {}:{}", escape::path(&at.file), at.line)
-        });
+        let at = |at: &Location| format!("{}:{}", escape::path(&at.file), at.line);
+        let found = match (&key.found, &key.stands) {
+            (Some(found), _) => format!("in {}", at(found)),
+            (None, Some(stands)) => format!("in {}, but sshd does not take it from there", at(stands)),
+            (None, None) => "in no file that sshd would read".into(),
+        };
         let (mark, code) = mark_of(key.verdict);
         let _ = writeln!(
             out,

@@ -90,6 +90,8 @@ pub struct KeyEvaluation {
     pub verdict: Verdict,
     /// The file and line that sshd would accept it by.
     pub found: Option<crate::finding::Location>,
+    /// The first file and line with this key, also where sshd refuses the file or the line.
+    pub stands: Option<crate::finding::Location>,
 }
 
 /// One file of keys that sshd would open for the user, in its order.
@@ -350,6 +352,7 @@ impl<'a> Case<'a> {
             algorithm: key.algorithm.clone(),
             verdict,
             found: None,
+            stands: None,
         });
         Evaluation {
             verdict,

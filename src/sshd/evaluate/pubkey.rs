@@ -79,6 +79,7 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         algorithm: key.algorithm.clone(),
         verdict: judgement.verdict,
         found: judgement.found.clone(),
+        stands: judgement.stands.clone(),
     });
     let keys: Vec<KeyEvaluation> = keys.collect();
     let judgements = if case.question.keys.is_empty() {
@@ -235,6 +236,8 @@ struct Trial<'a> {
 struct Judgement {
     verdict: Verdict,
     found: Option<Location>,
+    /// The first line with the key, whether or not sshd reads or takes it.
+    stands: Option<Location>,
     /// Why not; they block unless another key lets the user in.
     findings: Vec<Finding>,
     /// Findings that come with a doubt, and what is missing.
@@ -278,8 +281,13 @@ impl Trial<'_> {
 
     /// One key, as if the client offered it alone.
     fn judge(&self, case: &mut Case<'_>, key: &PublicKey) -> Judgement {
-        let mut judgement =
-            Judgement { verdict: Verdict::Accept, found: None, findings: Vec::new(), doubts: Vec::new() };
+        let mut judgement = Judgement {
+            verdict: Verdict::Accept,
+            found: None,
+            stands: None,
+            findings: Vec::new(),
+            doubts: Vec::new(),
+        };
         self.algorithm(case, key, &mut judgement);
         match self.revoked.asks(key) {
             Revocation::Not => {}
@@ -342,6 +350,9 @@ impl Trial<'_> {
     fn lines(&self, case: &mut Case<'_>, key: &PublicKey, judgement: &mut Judgement) {
         let places = self.places_of(key);
         let places = places.as_slice();
+        judgement.stands = places
+            .first()
+            .map(|place| Location { file: self.files[place.file].shown().to_owned(), line: place.line });
         let mut denials = Vec::new();
         let mut doubts = Vec::new();
         for place in places {

@@ -360,3 +360,14 @@ fn an_sshd_that_does_not_tell_its_version_is_judged_as_a_current_one() {
     let answer = bed.ask("u", &[key(1)]);
     assert_eq!(answer.verdict, Verdict::Accept, "{:?}", answer.findings);
 }
+
+#[test]
+fn a_key_that_stands_in_a_file_which_sshd_refuses_is_not_called_absent() {
+    let mut bed = Bed::debian();
+    bed.tree.nodes.get_mut(Path::new(HOME)).unwrap().stat.mode = 0o777;
+    let answer = bed.ask("u", &[key(1), key(2)]);
+    let stands = |at: usize| answer.keys[at].stands.as_ref().map(|at| (at.file.clone(), at.line));
+    assert_eq!(answer.keys[0].verdict, Verdict::Refuse);
+    assert_eq!((answer.keys[0].found.is_some(), stands(0)), (false, Some((KEYS.into(), 1))));
+    assert_eq!(stands(1), None);
+}
