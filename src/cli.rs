@@ -318,7 +318,7 @@ pub enum Fix {
     HostKeys,
     /// Enable and unmask the ssh unit.
     Service,
-    /// Mend what else keeps the login from working (not yet available).
+    /// TCP wrappers that refuse the client, owner and mode of sudo's files.
     System,
     /// All classes that there are.
     All,

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod label;
 mod lines;
 pub mod login_path;
+pub mod outside_sshd;
 pub mod overlay;
 pub mod scope;
 pub mod service;
@@ -236,6 +237,9 @@ fn fix_classes(builder: &mut Builder<'_>, user: &PasswdEntry, wish: &Wish) {
     }
     if wish.fix.contains(&FixedBy::Service) {
         service::mend(builder, &ask);
+    }
+    if wish.fix.contains(&FixedBy::System) {
+        outside_sshd::mend(builder, &ask);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One short function a command: the pipeline, and the only module that knows all the others.
 
-use crate::cli::{Cli, Command, Fix, RepairArgs, TargetArgs};
+use crate::cli::{Cli, Command, RepairArgs, TargetArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::report::output::{self, Style};
 use crate::report::{json, log, text};
@@ -92,9 +92,6 @@ fn missing_options(args: &RepairArgs) -> Vec<String> {
         if given {
             missing.push(name.to_owned());
         }
-    }
-    if args.fix.contains(&Fix::System) {
-        missing.push("--fix system".to_owned());
     }
     missing
 }

@@ -22,13 +22,15 @@ pub(super) fn mend(
     ask: &dyn Fn(&dyn View) -> Evaluation,
     propose: &dyn Fn(&dyn View, &Finding) -> Vec<Proposal>,
 ) {
+    // The unit and sudo are mended though the login itself does not hang on them.
+    let beside_the_login = matches!(class, FixedBy::Service | FixedBy::System);
     let mut before = ask(&builder.view);
-    let mut given_up: Vec<(CheckId, String)> = Vec::new();
+    let mut given_up: Vec<Finding> = Vec::new();
     for _ in 0..ROUNDS {
         let open = |finding: &&Finding| {
             finding.fixed_by == class
-                && (finding.severity == Severity::Blocks || class == FixedBy::Service)
-                && !given_up.iter().any(|(check, is)| (*check, is) == (finding.check, &finding.is))
+                && (finding.severity == Severity::Blocks || beside_the_login)
+                && !given_up.iter().any(|one| is_same(one, finding))
         };
         let Some(finding) = before.findings.iter().find(open).cloned() else { break };
         let mut why_not = None;
@@ -55,7 +57,7 @@ pub(super) fn mend(
             if let Some(why) = why_not {
                 builder.note(format!("{}: {why}", finding.check.name()));
             }
-            given_up.push((finding.check, finding.is.clone()));
+            given_up.push(finding);
         }
     }
 }
@@ -64,12 +66,14 @@ fn blocking(evaluation: &Evaluation) -> impl Iterator<Item = &Finding> {
     evaluation.findings.iter().filter(|finding| finding.severity == Severity::Blocks)
 }
 
+fn is_same(one: &Finding, other: &Finding) -> bool {
+    (one.check, &one.is, &one.path) == (other.check, &other.is, &other.path)
+}
+
 /// One finding less, no worse verdict, and no reason to refuse that was not there, unless this one hid it.
 fn helps(finding: &Finding, before: &Evaluation, after: &Evaluation) -> bool {
-    let count = |evaluation: &Evaluation| {
-        let same = |other: &&Finding| other.check == finding.check && other.is == finding.is;
-        evaluation.findings.iter().filter(same).count()
-    };
+    let count =
+        |evaluation: &Evaluation| evaluation.findings.iter().filter(|other| is_same(finding, other)).count();
     let hid = |other: &Finding| match finding.check {
         CheckId::ConfigMissing | CheckId::ConfigSyntax | CheckId::ConfigUnreadable | CheckId::NoKeyFiles => {
             !matches!(other.check, CheckId::ConfigSyntax | CheckId::ConfigUnreadable)

@@ -278,7 +278,7 @@ fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static str> {
         FixedBy::SshdConfig => "volrescue repair --fix sshd-config",
         FixedBy::Account => "volrescue repair --fix account",
         FixedBy::Service => "volrescue repair --fix service",
-        FixedBy::System => "an edit by hand (--fix system is not yet available)",
+        FixedBy::System => "volrescue repair --fix system",
         FixedBy::Nothing if severity == Severity::Blocks => {
             "nothing that volrescue does: it needs your decision"
         }

@@ -184,8 +184,11 @@ fn classes(args: &RepairArgs) -> Vec<FixedBy> {
             Fix::SshdConfig => classes.push(FixedBy::SshdConfig),
             Fix::Account => classes.push(FixedBy::Account),
             Fix::Service => classes.push(FixedBy::Service),
-            Fix::All => classes.extend([FixedBy::SshdConfig, FixedBy::Account, FixedBy::Service]),
-            Fix::HostKeys | Fix::System => {}
+            Fix::System => classes.push(FixedBy::System),
+            Fix::All => {
+                classes.extend([FixedBy::SshdConfig, FixedBy::Account, FixedBy::Service, FixedBy::System]);
+            }
+            Fix::HostKeys => {}
         }
     }
     classes

@@ -280,7 +280,6 @@ fn classes_that_come_later() -> Result<()> {
     let before = image.digest()?;
     let path = image.path.as_os_str();
     let options: &[&[&str]] = &[
-        &["repair", "--yes", "--fix", "system"],
         &["repair", "--yes", "--prove"],
         &["repair", "--yes", "--fsck"],
         &["diagnose", "--with", "/dev/null"],

@@ -67,7 +67,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l fix -d 'A
 account\t'Lock (no password is set), expiry, shell, nologin, PAM\'s lists'
 host-keys\t'Make missing or unusable host keys anew'
 service\t'Enable and unmask the ssh unit'
-system\t'Mend what else keeps the login from working (not yet available)'
+system\t'TCP wrappers that refuse the client, owner and mode of sudo\'s files'
 all\t'All classes that there are'"
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l live -d 'Allow / itself, the running system, as the target'
