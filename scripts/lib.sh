@@ -21,6 +21,7 @@ btrfs btrfs-progs
 mkfs.vfat dosfstools
 ssh openssh-client
 ssh-keygen openssh-client
+sshd openssh-server
 puttygen putty-tools
 sgdisk gdisk
 sfdisk fdisk
