@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cli;
+mod differential;
 mod fixes;
 mod hostile_home;
 mod kill;
@@ -19,6 +20,7 @@ mod poor_helper;
 mod readonly;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::ExitCode;
 
 /// What a trial needs of the machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,13 +50,25 @@ impl Case {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
+    // scripts/differential
+    if std::env::var_os("VOLRESCUE_DIFFERENTIAL").is_some() {
+        return match differential::run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let required = std::env::var_os("VOLRESCUE_ROOT_TESTS").is_some_and(|value| value == "require");
     let lacking = [Needs::Root, Needs::Loop].map(kit::lacking);
     let trials = [
         cli::cases(),
         oracle::cases(),
+        differential::cases(),
         poor_helper::cases(),
         loose::cases(),
         fixes::cases(),
@@ -84,5 +98,5 @@ fn main() {
         }
     })
     .collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

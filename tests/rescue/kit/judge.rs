@@ -23,10 +23,19 @@ impl Login {
 
 /// Logs in as `user` with the build's key; `options` say where in an image the root is.
 pub(crate) fn login(target: &Path, user: &str, options: &str) -> Result<Login> {
+    oracle(target, user, &trees()?.join("login_key"), options)
+}
+
+/// Logs in with another private key, and the certificate beside it.
+pub(crate) fn login_with(tree: &Path, user: &str, key: &Path) -> Result<Login> {
+    oracle(tree, user, key, "")
+}
+
+fn oracle(target: &Path, user: &str, key: &Path, options: &str) -> Result<Login> {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/oracle"))
         .arg(target)
         .arg(user)
-        .arg(trees()?.join("login_key"))
+        .arg(key)
         .arg(options)
         .env("PATH", tool_path())
         .stdin(Stdio::null())
