@@ -98,6 +98,22 @@ impl Build {
         build
     }
 
+    /// `true` if the distribution's Linux-PAM is 1.6 or later, in which missing files are passed over and pam_unix
+    /// compares ages otherwise.
+    #[must_use]
+    pub fn pam_at_least_1_6(&self) -> bool {
+        match self.family {
+            // Ubuntu's releases are years; 24.10 is the first.
+            Family::Debian => match self.release {
+                Some(release @ ..=17) => release >= 13,
+                Some(release) => release >= 25,
+                None => true,
+            },
+            Family::RedHat => self.release.is_none_or(|release| release >= 10),
+            Family::Suse | Family::Upstream => self.at_least(9, 7),
+        }
+    }
+
     /// `true` if the version is at least this; an unknown version counts as [`CURRENT`].
     #[must_use]
     pub fn at_least(&self, major: u32, minor: u32) -> bool {

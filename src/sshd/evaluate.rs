@@ -23,6 +23,7 @@ mod names;
 mod negotiation;
 mod pam;
 mod path;
+mod program;
 mod pubkey;
 mod revoked;
 mod session;
@@ -197,6 +198,8 @@ impl System {
             groups: self.entry(&question.user).map(|entry| self.group_names(entry)),
             address: question.address,
             host: question.host.clone(),
+            // A client with a loopback address can only have come to one.
+            local_address: question.address.filter(std::net::IpAddr::is_loopback),
             ..Connection::default()
         })
     }

@@ -11,6 +11,8 @@ pub struct NameServices {
     pub passwd: Vec<String>,
     /// Services of `group:`, in order.
     pub group: Vec<String>,
+    /// Services of `shadow:`, in order.
+    pub shadow: Vec<String>,
     /// `true` if SSSD has a configuration; without one it serves the local files only.
     sssd: bool,
     /// `true` if systemd-userdbd may know users that are in no passwd file.
@@ -25,8 +27,14 @@ impl NameServices {
     #[must_use]
     pub fn read(view: &dyn View) -> Self {
         let text = read_following(view, Path::new("/etc/nsswitch.conf"), TEXT_LIMIT).unwrap_or_default();
-        let passwd = services(&text, "passwd").unwrap_or_else(|| vec!["files".to_owned()]);
-        let group = services(&text, "group").unwrap_or_else(|| vec!["files".to_owned()]);
+        let files = || vec!["files".to_owned()];
+        let asked = |database: &str| match services(&text, database) {
+            // A line without a service is passed over before glibc 2.34.
+            Some(none) if none.is_empty() && old_glibc(view) => files(),
+            Some(services) => services,
+            None => files(),
+        };
+        let (passwd, group, shadow) = (asked("passwd"), asked("group"), asked("shadow"));
         let names = |service: &str| passwd.iter().chain(&group).any(|name| name == service);
         let filled = |path: &str| {
             view.list(Path::new(path)).is_ok_and(|names| names.iter().any(|name| name != "README"))
@@ -34,7 +42,7 @@ impl NameServices {
         let sssd = names("sss")
             && (follow(view, Path::new("/etc/sssd/sssd.conf")).is_ok() || filled("/etc/sssd/conf.d"));
         let userdb = names("systemd") && (filled("/etc/userdb") || filled("/var/lib/systemd/home"));
-        Self { passwd, group, sssd, userdb }
+        Self { passwd, group, shadow, sssd, userdb }
     }
 
     /// Does the volume ask /etc/passwd at all?
@@ -47,6 +55,12 @@ impl NameServices {
     #[must_use]
     pub fn group_from_file(&self) -> bool {
         self.group.iter().any(|service| LOCAL.contains(&service.as_str()))
+    }
+
+    /// Does the volume ask /etc/shadow at all?
+    #[must_use]
+    pub fn shadow_from_file(&self) -> bool {
+        self.shadow.iter().any(|service| LOCAL.contains(&service.as_str()))
     }
 
     /// The directory service that may know a user who is not in the file.
@@ -69,6 +83,16 @@ impl NameServices {
             _ => true,
         })
     }
+}
+
+/// Until 2.33 the name of the C library's file is that of its version, and libc.so.6 a link to it.
+fn old_glibc(view: &dyn View) -> bool {
+    ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib64", "/lib"].iter().any(
+        |directory| {
+            follow(view, &Path::new(directory).join("libc.so.6"))
+                .is_ok_and(|found| found.path.file_name().is_some_and(|name| name != "libc.so.6"))
+        },
+    )
 }
 
 /// The services of one database; `None` where the file has no line for it.

@@ -57,14 +57,15 @@ pub(super) fn check(case: &mut Case<'_>, loaded: &[String]) {
     one(case, "MACs", macs, aead || common(macs, &MACS), "no matching MAC found");
     let list = &effective.host_key_algorithms;
     let usable = |name: &&&str| loaded.is_empty() || loaded.iter().any(|loaded| serves(loaded, name));
-    let host_key = list.value.is_empty()
+    let host_key = (list.value.is_empty() && list.at.is_none())
         || HOST_KEYS.iter().filter(usable).any(|name| list.value.iter().any(|taken| taken == name));
     one(case, "HostKeyAlgorithms", list, host_key, "no matching host key type found");
 }
 
 fn common(list: &Setting<Vec<String>>, client: &[&str]) -> bool {
-    // An empty list is one that was not read.
-    list.value.is_empty() || list.value.iter().any(|name| client.contains(&name.as_str()))
+    // An empty list that no line has set is one that was not read; `-*` leaves nothing.
+    (list.value.is_empty() && list.at.is_none())
+        || list.value.iter().any(|name| client.contains(&name.as_str()))
 }
 
 /// Can a key of this type sign with this algorithm? PEM does not tell the curve.

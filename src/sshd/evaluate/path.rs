@@ -470,7 +470,9 @@ impl<'a> Places<'a> {
 /// Debian's `user-group-modes`: the group has nobody but the one user: by primary gid nobody else than `uid`, and
 /// listed at most the name of the inode's owner.
 pub(super) fn private_group(system: &super::System, stat: &Stat, uid: u32) -> bool {
-    let Some(group) = system.group.by_gid(stat.gid) else { return false };
+    let Some(group) = system.group.by_gid(stat.gid).filter(|_| system.names.group_from_file()) else {
+        return false;
+    };
     let mut primary = system.passwd.entries.iter().filter(|entry| entry.gid == stat.gid).peekable();
     let has_primary = primary.peek().is_some();
     if primary.any(|entry| entry.uid != uid) {

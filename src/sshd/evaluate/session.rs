@@ -151,21 +151,27 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
     let inside = PathBuf::from(&*shell.to_os_str_lossy());
     let path = match root {
         Some(root) => root.join(inside.strip_prefix("/").unwrap_or(&inside)),
+        None if inside.is_relative() => working_directory(case.view, user, who).join(&inside),
         None => inside.clone(),
     };
+    let relative = inside.is_relative();
     let walk = walk(case.view, &path);
     let found = match &walk.end {
         Ok(found) if found.stat.is_file() && found.stat.mode & 0o111 != 0 => found.clone(),
         // Without a chroot, `allowed_user` told this already.
-        _ if root.is_none() => return,
+        _ if root.is_none() && !relative => return,
         other => {
             let is = other.as_ref().map_or_else(ToString::to_string, |found| found.stat.mode_owner());
             case.traced("the shell in the chroot", path.display().to_string(), false);
             let finding = Finding::blocks(CheckId::ShellMissing)
                 .at(&path)
                 .is(is)
-                .wants("a shell inside the chroot directory")
-                .fixed_by(FixedBy::SshdConfig)
+                .wants(if root.is_some() {
+                    "a shell inside the chroot directory"
+                } else {
+                    "an absolute path"
+                })
+                .fixed_by(if root.is_some() { FixedBy::SshdConfig } else { FixedBy::Account })
                 .says(format!("{shell}: No such file or directory"));
             case.refuse(finding);
             return;
@@ -208,6 +214,20 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
         return;
     }
     startup_file(case, user, who, &found.path, root);
+    if root.is_none()
+        && let Some(obstacle) = super::program::obstacle(case.view, &found.path, who)
+    {
+        let told = case.findings.iter().any(|told| told.path.as_deref() == Some(&obstacle.path));
+        if !told {
+            let finding = Finding::blocks(CheckId::ShellNotExecutable)
+                .at(obstacle.path)
+                .is(obstacle.is)
+                .wants(obstacle.wants)
+                .fixed_by(FixedBy::System)
+                .says(format!("{shell}: Permission denied"));
+            case.refuse(finding);
+        }
+    }
     if let Some(why) = not_a_program(case.view, &found.path, found.stat.size, root) {
         let finding = Finding::blocks(CheckId::ShellNotExecutable)
             .at(&found.path)
@@ -216,6 +236,16 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
             .says(format!("{shell}: Exec format error"));
         case.refuse(finding);
     }
+}
+
+/// Where sshd executes the shell: the home, or where it cannot go there, the root.
+fn working_directory(view: &dyn View, user: &PasswdEntry, who: &Identity) -> PathBuf {
+    let home = home_path(user);
+    let walk = walk(view, &home);
+    let enters = walk.end.as_ref().is_ok_and(|found| {
+        found.stat.is_dir() && may(view, &found.path, &found.stat, who, Access::Execute).unwrap_or(false)
+    }) && unsearchable(view, &walk, who).is_ok_and(|closed| closed.is_empty());
+    if enters { home } else { PathBuf::from("/") }
 }
 
 /// bash reads ~/.bashrc when sshd starts it (`SSH_SOURCE_BASHRC`). Only an `exit` that stands before everything else

@@ -15,6 +15,17 @@ pub(super) struct Limit {
     pub(super) text: String,
 }
 
+/// What the limits mean for a login.
+pub(super) enum Verdict {
+    Fits,
+    Refuses(Limit),
+    /// A program may fit into this or not.
+    Unknown(Limit),
+}
+
+/// KiB of address space in which no shell runs, and in which any does.
+const ADDRESS_SPACE: std::ops::Range<u64> = 2048..65_536;
+
 /// How closely a line is about the user; the closer one is in force, among equals the later.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Nearness {
@@ -29,7 +40,7 @@ pub(super) fn refuses(
     named: Option<&str>,
     user: &PasswdEntry,
     groups: &[BString],
-) -> Result<Option<Limit>, PathBuf> {
+) -> Result<Verdict, PathBuf> {
     let first = PathBuf::from(named.unwrap_or("/etc/security/limits.conf"));
     let mut texts = vec![(first.clone(), read_following(view, &first, TEXT_LIMIT).map_err(|_| first)?)];
     if named.is_none() {
@@ -43,7 +54,7 @@ pub(super) fn refuses(
             }
         }
     }
-    let mut force: [Option<(Nearness, u64, Limit)>; 3] = [None, None, None];
+    let mut force: [Option<(Nearness, u64, Limit)>; 4] = [None, None, None, None];
     for (file, text) in &texts {
         for (line, number) in text.lines().zip(1..) {
             let line = line.to_str_lossy();
@@ -59,6 +70,7 @@ pub(super) fn refuses(
                 "maxlogins" => 0,
                 "nproc" => 1,
                 "nofile" => 2,
+                "as" => 3,
                 _ => continue,
             };
             // A soft limit may be raised, but nobody does before the shell starts.
@@ -77,12 +89,17 @@ pub(super) fn refuses(
             }
         }
     }
-    let [logins, processes, files] = force;
+    let [logins, processes, files, space] = force;
     let refusing = logins
         .filter(|(_, value, _)| *value == 0)
         .or(processes.filter(|(_, value, _)| *value == 0 && user.uid != 0))
         .or(files.filter(|(_, value, _)| *value < FEWEST_FILES));
-    Ok(refusing.map(|(_, _, limit)| limit))
+    Ok(match (refusing, space) {
+        (Some((_, _, limit)), _) => Verdict::Refuses(limit),
+        (None, Some((_, value, limit))) if value < ADDRESS_SPACE.start => Verdict::Refuses(limit),
+        (None, Some((_, value, limit))) if value < ADDRESS_SPACE.end => Verdict::Unknown(limit),
+        _ => Verdict::Fits,
+    })
 }
 
 /// `*` and groups are not about root.

@@ -83,6 +83,9 @@ const HARMLESS: [&str; 40] = [
     "pam_xauth",
 ];
 
+/// What pam_unix runs to read shadow.
+const HELPER: &str = "/usr/sbin/unix_chkpwd";
+
 /// Of these, the account side hangs on a directory service.
 const DIRECTORY: [&str; 5] = ["pam_krb5", "pam_ldap", "pam_sss", "pam_winbind", "pam_oslogin_login"];
 
@@ -137,15 +140,14 @@ impl<'a> Host<'a> {
     }
 
     fn exists(&self, module: &str) -> bool {
+        let loads = |path: &Path| {
+            follow(self.case.view, path).is_ok_and(|found| found.stat.is_file() && found.stat.size > 0)
+        };
         if module.starts_with('/') {
-            return follow(self.case.view, Path::new(module)).is_ok();
+            return loads(Path::new(module));
         }
         // Where no directory of modules is known, nothing can be said against one.
-        self.directories.is_empty()
-            || self
-                .directories
-                .iter()
-                .any(|directory| follow(self.case.view, &directory.join(module)).is_ok())
+        self.directories.is_empty() || self.directories.iter().any(|directory| loads(&directory.join(module)))
     }
 
     fn refusal(&self, rule: &Rule, why: &str) -> Finding {
@@ -163,7 +165,18 @@ impl<'a> Host<'a> {
         if !shadowed {
             return Answer::code(Code::SUCCESS);
         }
-        let Some(entry) = self.case.system.shadow.by_name(&self.user.name) else {
+        let recent = self.case.build().pam_at_least_1_6();
+        if recent
+            && follow(self.case.view, Path::new(HELPER)).is_err()
+            && follow(self.case.view, Path::new("/usr/bin/unix_chkpwd")).is_err()
+        {
+            return Answer::because(
+                Code::AUTHINFO_UNAVAIL,
+                self.refusal(rule, "its helper unix_chkpwd is absent"),
+            );
+        }
+        let asked = self.case.system.names.shadow_from_file();
+        let Some(entry) = self.case.system.shadow.by_name(&self.user.name).filter(|_| asked) else {
             if rule.arguments.iter().any(|argument| argument == "broken_shadow") {
                 return Answer::code(Code::SUCCESS);
             }
@@ -198,12 +211,16 @@ impl<'a> Host<'a> {
         let (Some(max), inactive) = (set(entry.max), set(entry.inactive)) else {
             return Answer::code(Code::SUCCESS);
         };
-        if age <= max {
+        // Linux-PAM 1.6 turned the comparisons: the last day no longer counts.
+        if age < max || (age == max && !recent) {
             return Answer::code(Code::SUCCESS);
         }
         let is = format!("changed {age} days ago, at most {max} allowed");
         let code = match inactive {
-            Some(inactive) if age > inactive && age > max.saturating_add(inactive) => Code::AUTHTOK_EXPIRED,
+            Some(inactive) if recent && age >= max.saturating_add(inactive) => Code::AUTHTOK_EXPIRED,
+            Some(inactive) if !recent && age > inactive && age > max.saturating_add(inactive) => {
+                Code::AUTHTOK_EXPIRED
+            }
             _ => Code::NEW_AUTHTOK_REQD,
         };
         Answer::because(code, finding(CheckId::PasswordExpired, is, wants))
@@ -426,8 +443,11 @@ impl<'a> Host<'a> {
     fn limits(&self, rule: &Rule) -> Answer {
         let named = rule.arguments.iter().find_map(|argument| argument.strip_prefix("conf="));
         match limits::refuses(self.case.view, named, self.user, &self.groups) {
-            Ok(None) => Answer::code(Code::SUCCESS),
-            Ok(Some(limit)) => {
+            Ok(limits::Verdict::Fits) => Answer::code(Code::SUCCESS),
+            Ok(limits::Verdict::Unknown(limit)) => {
+                Answer::Undecided(format!("whether a login fits into {} ({})", limit.text, limit.at))
+            }
+            Ok(limits::Verdict::Refuses(limit)) => {
                 let finding = Finding::blocks(CheckId::PamRefuses)
                     .at(&limit.at.file)
                     .on_line(limit.at.line)
@@ -435,6 +455,8 @@ impl<'a> Host<'a> {
                     .wants("a limit that leaves room for a login");
                 Answer::because(Code::PERM_DENIED, finding)
             }
+            // Linux-PAM 1.6 goes without.
+            Err(_) if self.case.build().pam_at_least_1_6() => Answer::code(Code::SUCCESS),
             Err(file) => {
                 let finding = Finding::blocks(CheckId::PamRefuses)
                     .at(file)

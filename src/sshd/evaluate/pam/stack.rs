@@ -363,7 +363,8 @@ fn must_fail(at: Location, control: String, level: usize) -> Rule {
 fn rules(text: &[u8]) -> Vec<(u32, Vec<String>)> {
     let mut rules = Vec::new();
     let mut open: Option<(u32, String)> = None;
-    for (line, number) in text.lines().zip(1..) {
+    // A CR is part of the last word, as it is for libpam.
+    for (line, number) in text.split(|byte| *byte == b'\n').zip(1..) {
         let line = line.to_str_lossy();
         let line = line.split('#').next().unwrap_or_default();
         let (start, mut whole) = open.take().unwrap_or((number, String::new()));
@@ -384,15 +385,16 @@ fn rules(text: &[u8]) -> Vec<(u32, Vec<String>)> {
 
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
-    let mut rest = line.trim();
+    const BLANKS: [char; 3] = [' ', '\t', '\n'];
+    let mut rest = line.trim_matches(BLANKS);
     while !rest.is_empty() {
         let end = if rest.starts_with('[') {
             rest.find(']').map_or(rest.len(), |at| at + 1)
         } else {
-            rest.find(char::is_whitespace).unwrap_or(rest.len())
+            rest.find(BLANKS).unwrap_or(rest.len())
         };
         words.push(rest[..end].to_owned());
-        rest = rest[end..].trim_start();
+        rest = rest[end..].trim_start_matches(BLANKS);
     }
     words
 }
