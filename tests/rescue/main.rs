@@ -5,6 +5,7 @@
 //! `VOLRESCUE_ROOT_TESTS=require` they fail.
 
 #![expect(clippy::disallowed_methods, reason = "a test sets up and looks at the volume from outside")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "scripts/differential prints its own report")]
 
 mod bad_input;
 mod cli;

@@ -207,6 +207,7 @@ fn string_at(bytes: &[u8], at: usize) -> Option<BString> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests read their own program")]
 mod tests {
     use super::*;
 
