@@ -75,7 +75,7 @@ pub struct TargetArgs {
     /// Take this filesystem as the root: UUID, label, PARTUUID or subvolume.
     #[arg(long, value_name = "ID")]
     pub root: Option<String>,
-    /// Another volume that holds part of the tree (not yet available).
+    /// Another volume that holds part of the tree, as a /home. May repeat.
     #[arg(long, value_name = "TARGET")]
     pub with: Vec<String>,
     /// Allow / itself, the running system, as the target.
@@ -224,6 +224,9 @@ pub struct UndoArgs {
     /// The volume, where it is not found by its recorded id.
     #[arg(long, value_name = "T")]
     pub target: Option<String>,
+    /// The volume that held part of the tree, if it is not where it was.
+    #[arg(long, value_name = "TARGET")]
+    pub with: Vec<String>,
     /// Allow / itself as the target.
     #[arg(long)]
     pub live: bool,

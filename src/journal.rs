@@ -56,6 +56,8 @@ pub struct RunInfo {
     pub partition: Option<u32>,
     /// The subvolume that is the root.
     pub subvolume: Option<String>,
+    /// The other filesystems of the tree.
+    pub mounts: Vec<crate::volume::Branch>,
     /// The login users.
     pub users: Vec<String>,
     /// For an undo: the run that is undone.
@@ -128,6 +130,7 @@ impl Journal {
             uuid: info.uuid.clone(),
             partition: info.partition,
             subvolume: info.subvolume.clone(),
+            mounts: info.mounts.clone(),
             users: info.users.clone(),
             undoes: info.undoes.clone(),
             lock: lock.key().to_owned(),

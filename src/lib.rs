@@ -6,6 +6,7 @@
 //!   Volume        exclusive; refuses what is in use            effect
 //!   -> roots      which partition or subvolume is "/"          pure over bytes, then confirmed by reading
 //!   -> Mount      private namespace, nosuid nodev noexec       effect
+//!   -> fstab      what boot mounts over the login path         pure, then mounted
 //!   -> Root       the only door to files inside                effect
 //!   -> Inventory  what was seen, remembered; a View            effect
 //!   -> Evaluation what sshd would say, and why                 pure over a View
@@ -18,7 +19,8 @@
 //! Three floors, dependency downward only:
 //! - *words*: [`run`], [`cli`], [`report`];
 //! - *effects*: [`volume`], [`inventory`], [`apply`], [`journal`], [`undo`], over [`root`], over [`sys`];
-//! - *pure*: [`sshd`], [`accounts`], [`keys`], [`permissions`], [`os`], [`plan`], [`finding`], [`view`], [`probe`].
+//! - *pure*: [`sshd`], [`accounts`], [`keys`], [`permissions`], [`os`], [`plan`], [`finding`], [`view`], [`probe`],
+//!   [`fstab`].
 //!
 //! A pure module imports no effect: what it wants to know of the volume it asks a [`view::View`].
 
@@ -27,6 +29,7 @@ pub mod apply;
 pub mod cli;
 pub mod error;
 pub mod finding;
+pub mod fstab;
 pub mod inventory;
 pub mod journal;
 pub mod keys;

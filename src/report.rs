@@ -94,6 +94,8 @@ pub struct RootSummary {
     pub selinux: &'static str,
     /// "clean", "dirty", "replayed".
     pub journal: &'static str,
+    /// The other filesystems of the tree that the login path leads through.
+    pub mounts: Vec<crate::volume::Branch>,
 }
 
 /// One user.

@@ -54,11 +54,22 @@ pub struct Attributes {
 }
 
 /// The volume's tree, as seen from a directory that is its `/`.
+///
+/// Where the tree consists of several filesystems, those below `/` are [grafted](Root::graft): a path is looked up from
+/// the directory of the filesystem that it lies on, and no lookup passes from one to another.
 #[derive(Debug)]
 pub struct Root {
     dir: OwnedFd,
     crossing: Crossing,
     stat: Stat,
+    grafts: Vec<Graft>,
+}
+
+/// Another filesystem of the same tree.
+#[derive(Debug)]
+struct Graft {
+    point: PathBuf,
+    dir: OwnedFd,
 }
 
 impl Root {
@@ -71,7 +82,7 @@ impl Root {
         if !stat.is_dir() {
             return Err(Refusal::target(format!("the root is {}, not a directory", stat.kind.words())).into());
         }
-        let root = Self { dir, crossing, stat };
+        let root = Self { dir, crossing, stat, grafts: Vec::new() };
         match root.open_piece(root.dir.as_fd(), b".", OFlag::O_PATH) {
             Ok(_) => Ok(root),
             Err(Errno::ENOSYS) => {
@@ -81,6 +92,11 @@ impl Root {
             }
             Err(errno) => Err(errno).context("opening the root directory"),
         }
+    }
+
+    /// Takes an open directory (`O_PATH` is enough) as what the tree has at the canonical path `point` and below.
+    pub fn graft(&mut self, point: PathBuf, dir: OwnedFd) {
+        self.grafts.push(Graft { point, dir });
     }
 
     /// The device number of the root directory.
@@ -106,8 +122,13 @@ impl Root {
     /// # Errors
     /// As the filesystem answers, also for what went wrong while it wrote on its own time.
     pub fn sync(&self) -> Result<()> {
-        let top = self.directory(Path::new("/")).context("opening the root directory")?;
-        nix::unistd::syncfs(top.as_fd()).context("syncing the filesystem")
+        for point in
+            std::iter::once(Path::new("/")).chain(self.grafts.iter().map(|graft| graft.point.as_path()))
+        {
+            let top = self.directory(point).with_context(|| format!("opening {}", point.display()))?;
+            nix::unistd::syncfs(top.as_fd()).context("syncing the filesystem")?;
+        }
+        Ok(())
     }
 
     /// The inode itself, as lstat(2).
@@ -197,7 +218,14 @@ impl Root {
     /// Opens an absolute path of the volume. Longer ones than the kernel takes are opened piece by piece.
     fn open(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, LookError> {
         let names = names(path)?;
-        self.open_below(self.dir.as_fd(), &names, flags)
+        let over = self.grafts.iter().filter(|graft| path.starts_with(&graft.point));
+        match over.max_by_key(|graft| graft.point.components().count()) {
+            Some(graft) => {
+                let above = graft.point.components().count() - 1;
+                self.open_below(graft.dir.as_fd(), &names[above..], flags)
+            }
+            None => self.open_below(self.dir.as_fd(), &names, flags),
+        }
     }
 
     /// Opens names below an open directory, following no link.

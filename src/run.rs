@@ -1,6 +1,6 @@
 //! One short function a command: the pipeline, and the only module that knows all the others.
 
-use crate::cli::{Cli, Command, RepairArgs, TargetArgs};
+use crate::cli::{Cli, Command, RepairArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::report::output::{self, Style};
 use crate::report::{json, log, text};
@@ -32,11 +32,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     log::start(cli.command.verbosity());
     let code = match cli.command {
         Command::List(args) => list::list(&args),
-        Command::Diagnose(args) => match not_yet(&args.target, &[]) {
-            None => diagnose::diagnose(&args),
-            Some(refusal) => refuse("diagnose", args.output.json, &refusal),
-        },
-        Command::Repair(args) => match not_yet(&args.target, &missing_options(&args)) {
+        Command::Diagnose(args) => diagnose::diagnose(&args),
+        Command::Repair(args) => match not_yet(&missing_options(&args)) {
             None => repair::repair(&args),
             Some(refusal) => refuse("repair", args.output.json, &refusal),
         },
@@ -96,10 +93,7 @@ fn missing_options(args: &RepairArgs) -> Vec<String> {
     missing
 }
 
-fn not_yet(target: &TargetArgs, missing: &[String]) -> Option<Refusal> {
-    if !target.with.is_empty() {
-        return Some(unavailable("--with"));
-    }
+fn not_yet(missing: &[String]) -> Option<Refusal> {
     missing.first().map(|name| unavailable(name))
 }
 

@@ -10,6 +10,7 @@ mod candidate;
 mod directory;
 mod disk;
 mod filesystem;
+mod follow;
 mod holder;
 mod identity;
 mod list;
@@ -24,10 +25,11 @@ mod tmpfs;
 
 pub use candidate::{Choice, RootCandidate};
 pub use disk::Access;
+pub use follow::Follow;
 pub use identity::identity;
 pub use list::{ListedDisk, ListedPart, list};
 pub use mount::enter_namespace;
-pub use mounted::{Journal, MountMode, MountedRoot, RootInfo, Unmounted};
+pub use mounted::{Branch, Journal, MountMode, MountedRoot, RootInfo, Unmounted};
 pub use scratch::{OnProgress, Progress};
 pub use target::{Live, Target, TargetKind, volume_id};
 pub use tmpfs::PrivateTmpfs;
@@ -108,6 +110,12 @@ impl Volume {
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The path of the device, image or directory on the helper.
+    #[must_use]
+    pub fn path(&self) -> &std::path::Path {
+        &self.target.path
     }
 
     /// Its partitions and what they hold; `None` for a directory.

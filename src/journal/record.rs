@@ -83,6 +83,9 @@ pub struct Begin {
     pub partition: Option<u32>,
     /// The subvolume that is the root.
     pub subvolume: Option<String>,
+    /// The other filesystems of the tree, which changed paths may lie on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<crate::volume::Branch>,
     /// The login users.
     pub users: Vec<String>,
     /// The run that this one undoes.

@@ -29,6 +29,7 @@ pub fn document(report: &Report) -> Value {
             "label": root.label,
             "partition": root.partition,
             "subvolume": root.subvolume,
+            "mounts": root.mounts.iter().map(branch).collect::<Vec<_>>(),
             "os": { "id": root.os_id, "version": root.os_version, "name": root.os_name },
             "sshd": root.sshd,
             "selinux": root.selinux,
@@ -171,6 +172,18 @@ fn outcome(outcome: &Outcome) -> (&'static str, Option<&String>) {
         Outcome::Skipped(why) => ("skipped", Some(why)),
         Outcome::Failed(why) => ("failed", Some(why)),
     }
+}
+
+fn branch(branch: &crate::volume::Branch) -> Value {
+    json!({
+        "point": escape::json(branch.point.as_os_str()),
+        "filesystem": branch.filesystem,
+        "uuid": branch.uuid,
+        "label": branch.label,
+        "partition": branch.partition,
+        "subvolume": branch.subvolume,
+        "device": branch.device.as_ref().map(|device| escape::json(device.as_os_str())),
+    })
 }
 
 fn undone(step: &UndoneStep) -> Value {

@@ -55,10 +55,38 @@ pub fn volume(report: &Report, style: Style) -> String {
         );
         let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &line), 0, 2, style));
         let _ = writeln!(out, "{}", wrap(&second, 2, 2, style));
+        for branch in &root.mounts {
+            let _ = writeln!(out, "{}", wrap(&mounted(branch), 2, 4, style));
+        }
     } else {
         let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &line), 0, 2, style));
     }
     out
+}
+
+/// A filesystem below the root.
+fn mounted(branch: &crate::volume::Branch) -> String {
+    let mut line = format!("{}: {}", escape::path(&branch.point), branch.filesystem);
+    let texts = [("subvolume", &branch.subvolume), ("label", &branch.label)];
+    for (name, text) in texts {
+        let name = if branch.filesystem == "bind" { "of" } else { name };
+        if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
+            let _ = write!(line, ", {name} {}", escape::words(text));
+        }
+    }
+    match (branch.partition, &branch.device) {
+        (Some(partition), Some(device)) => {
+            let _ = write!(line, ", partition {partition} of {}", escape::path(device));
+        }
+        (Some(partition), None) => {
+            let _ = write!(line, ", partition {partition}");
+        }
+        (None, Some(device)) => {
+            let _ = write!(line, ", {}", escape::path(device));
+        }
+        (None, None) => {}
+    }
+    line
 }
 
 /// The diagnosis of one user.

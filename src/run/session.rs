@@ -19,7 +19,8 @@ use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
 use crate::view::{LookError, TEXT_LIMIT, View, read_following};
 use crate::volume::{
-    self, Choice, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind, Unmounted, Volume,
+    self, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind,
+    Unmounted, Volume,
 };
 use anyhow::Result;
 use bstr::{BString, ByteSlice};
@@ -67,6 +68,18 @@ impl Session {
         stop: &Stop,
         report: &mut Report,
     ) -> Result<Self> {
+        Self::open_following(args, mode, needed, Follow::Login, stop, report)
+    }
+
+    /// The same, where it is known which of the other filesystems are wanted.
+    pub(super) fn open_following(
+        args: &TargetArgs,
+        mode: Mode,
+        needed: &[PathBuf],
+        follow: Follow<'_>,
+        stop: &Stop,
+        report: &mut Report,
+    ) -> Result<Self> {
         let given = args.targets.first().map_or("", String::as_str);
         let live = if args.live { Live::Allowed } else { Live::Refused };
         let target = Target::find(OsStr::new(given), live)?;
@@ -91,12 +104,22 @@ impl Session {
             size: info.size,
         });
         tracing::info!("opened {device}");
+        let mut needed = needed.to_vec();
+        let mut with = Vec::new();
+        for other in &args.with {
+            let other = Target::find(OsStr::new(other), Live::Refused)?;
+            let other = Volume::open(&other, mode.access())?;
+            needed.push(other.path().to_owned());
+            with.push(other);
+        }
         stop.check()?;
         let progress = CopyProgress::new();
-        let mounted = volume.mount_root(&choice, mode, needed, &mut |copied| {
+        let mut watch = |copied: volume::Progress| {
             progress.set(copied.done, copied.total);
             if stop.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
+        };
+        let mut mounted = volume.mount_root(&choice, mode, &needed, &mut watch)?;
+        mounted.follow_fstab(with, follow, &mut watch)?;
         progress.finish();
         let root = mounted.root()?;
         tracing::info!(
@@ -135,6 +158,7 @@ impl Session {
                 FsJournal::Dirty => "dirty",
                 FsJournal::Replayed => "replayed",
             },
+            mounts: self.mounted.branches.clone(),
         });
         report.notes.extend(self.mounted.notes.iter().cloned());
         report.names = Names { passwd: system.passwd.clone(), group: system.group.clone() };
@@ -248,6 +272,7 @@ impl Session {
             uuid: info.uuid.clone(),
             partition: info.partition,
             subvolume: info.subvolume.clone(),
+            mounts: self.mounted.branches.clone(),
             users: report.users.iter().map(|user| user.name.clone()).collect(),
             undoes: None,
         }
@@ -263,8 +288,40 @@ impl Session {
         let info = &self.mounted.info;
         info.uuid == begin.uuid
             && info.subvolume == begin.subvolume
+            && self.has_mounts_of(begin)
             && begin.identity.is_some()
             && begin.identity == self.identity()
+    }
+
+    /// Whether every path leads to the filesystem that the run saw there.
+    fn has_mounts_of(&self, begin: &Begin) -> bool {
+        self.lacking_mount(begin).is_none() && self.mounted.branches.len() == begin.mounts.len()
+    }
+
+    /// A filesystem that the run had mounted, and that is not mounted there now.
+    fn lacking_mount<'a>(&self, begin: &'a Begin) -> Option<&'a Branch> {
+        let is_here = |was: &&Branch| {
+            self.mounted.branches.iter().any(|is| {
+                (&is.point, &is.uuid, &is.subvolume, is.partition)
+                    == (&was.point, &was.uuid, &was.subvolume, was.partition)
+            })
+        };
+        begin.mounts.iter().find(|was| !is_here(was))
+    }
+
+    /// Refuses where a path would lead to another filesystem than in the run.
+    pub(super) fn must_have_mounts(&self, run: &LoadedRun) -> Result<()> {
+        let Some(was) = self.lacking_mount(&run.begin) else { return Ok(()) };
+        let place =
+            was.device.as_ref().map_or_else(String::new, |device| format!(", then {}", device.display()));
+        Err(Refusal::target(format!(
+            "the run also changed what was mounted on {}: {} {}{place}, which is not found now",
+            was.point.display(),
+            was.filesystem,
+            was.uuid.as_deref().unwrap_or("without id"),
+        ))
+        .hint("Give the volume that holds it: --with VOLUME")
+        .into())
     }
 
     /// Refuses a volume that the run was not about; one that may be its twin only if nobody `named` it.

@@ -187,6 +187,9 @@ pub(super) fn push_target(line: &mut Vec<OsString>, args: &TargetArgs) {
     if let Some(root) = &args.root {
         line.push(format!("--root={root}").into());
     }
+    for with in &args.with {
+        push_path(line, "--with=", Path::new(with));
+    }
     if args.live {
         line.push("--live".into());
     }

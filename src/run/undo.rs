@@ -10,10 +10,10 @@ use crate::plan::Outcome;
 use crate::report::output::{self, Style};
 use crate::report::{Report, UndoneStep, text};
 use crate::undo::{UndoOptions, UndoOutcome, UndoReport};
-use crate::volume::{self, Live, Target, TargetKind};
+use crate::volume::{self, Follow, Live, Target, TargetKind};
 use anyhow::Result;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs the command.
 pub(super) fn undo(args: &UndoArgs) -> ExitCode {
@@ -45,15 +45,19 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
         targets: vec![given],
         partition: run.begin.partition.filter(|_| !is_directory),
         root: run.begin.subvolume.clone().filter(|_| !is_directory),
-        with: Vec::new(),
+        with: if args.with.is_empty() { others(&run) } else { args.with.clone() },
         live: args.live,
         jobs: 1,
     };
     let mode = if args.dry_run { Mode::Look } else { Mode::Change };
-    let session = Session::open(&target, mode, std::slice::from_ref(&state), &stop, report)?;
+    let points: Vec<PathBuf> = run.begin.mounts.iter().map(|mount| mount.point.clone()).collect();
+    let follow = Follow::Recorded(&points);
+    let session =
+        Session::open_following(&target, mode, std::slice::from_ref(&state), follow, &stop, report)?;
     let mut change = || -> Result<()> {
         session.look(report);
         session.must_be(&run, args.target.is_some())?;
+        session.must_have_mounts(&run)?;
         if args.dry_run || !args.yes {
             let plan = look_first(&session, &mut run, args, &stop)?;
             tell(&plan, report);
@@ -153,6 +157,28 @@ fn ending(done: UndoReport, run: &str) -> Result<()> {
             .into());
     }
     Ok(())
+}
+
+/// Where the other volumes of the run are now: a disk by its filesystem, an image where it was.
+fn others(run: &LoadedRun) -> Vec<String> {
+    let mut others: Vec<String> = Vec::new();
+    for mount in &run.begin.mounts {
+        let Some(device) = &mount.device else { continue };
+        let mut place = device.display().to_string();
+        if device.starts_with("/dev") {
+            let has = |disk: &volume::ListedDisk| {
+                mount.uuid.is_some() && disk.parts.iter().any(|part| part.uuid == mount.uuid)
+            };
+            let disks: Vec<_> = volume::list().into_iter().filter(has).collect();
+            if let [one] = disks.as_slice() {
+                place = one.device.display().to_string();
+            }
+        }
+        if !others.contains(&place) {
+            others.push(place);
+        }
+    }
+    others
 }
 
 /// Where the run's volume is now: a directory or an image where it was, a disk wherever it is attached, known by its

@@ -239,6 +239,12 @@ fn open(mount: &Mount, path: &Path) -> Option<OwnedFd> {
     openat2(mount.root().ok()?.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve)).ok()
 }
 
+/// The number of the subvolume at a path below the top, which is mounted.
+pub(super) fn subvolume_at(mount: &Mount, path: &Path) -> Option<u64> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    btrfs_subvolume_id(&open(mount, path)?).ok()
+}
+
 /// Those that the choice leaves, and of snapshots only what is left when there is nothing else.
 pub(super) fn narrowed(
     mut candidates: Vec<RootCandidate>,

@@ -80,6 +80,16 @@ impl Mount {
         };
         let builder = sys_mount::Mount::builder().fstype(kind).flags(flags).data(options);
         builder.mount(source, point)?;
+        Self::mounted(point, writes)
+    }
+
+    /// Shows the directory `source` at `point` too, with the flags of the mount that it is on.
+    pub(super) fn bind(source: &Path, point: &Path, writes: Writes) -> io::Result<Self> {
+        mount(Some(source), point, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Self::mounted(point, writes)
+    }
+
+    fn mounted(point: &Path, writes: Writes) -> io::Result<Self> {
         let mut mount = Self { mounted: true, point: point.to_owned(), root: None, device: 0, writes };
         let root = open(point, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         mount.device = fstat(&root)?.st_dev;

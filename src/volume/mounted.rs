@@ -3,6 +3,7 @@
 use super::candidate::RootCandidate;
 use super::disk::{Access, Disk, FileBytes};
 use super::filesystem::{self, Replay};
+use super::follow::{Extras, Other};
 use super::loopdev::LoopDevice;
 use super::mount::Mount;
 use super::scratch::{self, OnProgress, Scratch};
@@ -13,7 +14,7 @@ use crate::root::{Crossing, Root};
 use crate::sys::block::{LoopSetup, btrfs_forget};
 use anyhow::{Context, Result, bail};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What may happen to the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,25 @@ pub struct RootInfo {
     pub os: Option<String>,
 }
 
+/// A filesystem that boot mounts below the root.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Branch {
+    /// Where: a canonical path of the volume.
+    pub point: PathBuf,
+    /// The kind of its filesystem, or "bind".
+    pub filesystem: String,
+    /// The filesystem's id.
+    pub uuid: Option<String>,
+    /// The filesystem's name.
+    pub label: Option<String>,
+    /// The number of its partition.
+    pub partition: Option<u32>,
+    /// The path or number of its btrfs subvolume; of a bind mount the directory that is shown.
+    pub subvolume: Option<String>,
+    /// The device or image, where it is not that of the root.
+    pub device: Option<PathBuf>,
+}
+
 /// How a volume was let go of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -87,33 +107,40 @@ pub enum Unmounted {
 pub struct MountedRoot {
     /// What is known of it.
     pub info: RootInfo,
+    /// The other filesystems of the tree, in the order in which they were mounted.
+    pub branches: Vec<Branch>,
     /// What the operator should know, such as why no copy could be made.
     pub notes: Vec<String>,
-    inner: Inner,
+    pub(super) inner: Inner,
 }
 
 #[derive(Debug)]
-enum Inner {
+pub(super) enum Inner {
     Directory(OwnedFd),
     Mounted(Box<Mounted>),
 }
 
 /// In the order in which it must be let go of.
 #[derive(Debug)]
-struct Mounted {
-    mount: Mount,
-    device: LoopDevice,
+pub(super) struct Mounted {
+    pub(super) extras: Extras,
+    pub(super) mount: Mount,
+    pub(super) device: LoopDevice,
     /// Keeps the copy alive that `device` is bound to.
-    scratch: Option<Scratch>,
-    disk: Disk,
-    start: u64,
-    size: u64,
-    kind: Kind,
+    pub(super) scratch: Option<Scratch>,
+    pub(super) others: Vec<Other>,
+    pub(super) disk: Disk,
+    pub(super) layout: Layout,
+    pub(super) start: u64,
+    pub(super) size: u64,
+    pub(super) kind: Kind,
+    pub(super) mode: MountMode,
+    pub(super) replay: Replay,
 }
 
 impl MountedRoot {
     pub(super) fn directory(directory: OwnedFd, info: RootInfo) -> Self {
-        Self { info, notes: Vec::new(), inner: Inner::Directory(directory) }
+        Self { info, branches: Vec::new(), notes: Vec::new(), inner: Inner::Directory(directory) }
     }
 
     /// Its root directory, open with O_PATH.
@@ -137,7 +164,12 @@ impl MountedRoot {
             Inner::Directory(_) => Crossing::LoginPath,
             Inner::Mounted(_) => Crossing::Never,
         };
-        Root::new(self.fd()?.try_clone_to_owned().context("opening the root directory")?, crossing)
+        let mut root =
+            Root::new(self.fd()?.try_clone_to_owned().context("opening the root directory")?, crossing)?;
+        if let Inner::Mounted(mounted) = &self.inner {
+            mounted.extras.graft(&mut root)?;
+        }
+        Ok(root)
     }
 
     /// Where it is mounted for this process, if it is; for the tools of the trade that take a path.
@@ -162,12 +194,22 @@ impl MountedRoot {
             }
             Inner::Mounted(mounted) => *mounted,
         };
-        let Mounted { mount, device, scratch, disk, start, size, kind } = mounted;
+        let Mounted { extras, mount, device, scratch, others, disk, start, size, kind, .. } = mounted;
         let path = device.path().to_owned();
+        let written = extras.close()?;
         mount.close()?;
         device.close()?;
         forget(kind, &path);
         drop(scratch);
+        for one in written {
+            let held = one.other.map_or(&disk, |other| &others[other].disk);
+            if held.access == Access::ReadWrite {
+                check_clean(held, one.start, one.size)?;
+            }
+        }
+        for other in others {
+            other.disk.release()?;
+        }
         if disk.access == Access::ReadWrite {
             check_clean(&disk, start, size)?;
         }
@@ -177,7 +219,7 @@ impl MountedRoot {
 }
 
 /// The kernel remembers each btrfs device it has seen; a loop device that is no more should not be among them.
-fn forget(kind: Kind, device: &Path) {
+pub(super) fn forget(kind: Kind, device: &Path) {
     if kind == Kind::Btrfs
         && let (Some(device), Ok(control)) = (
             device.to_str(),
@@ -227,34 +269,76 @@ pub(super) fn proceed(
         os: candidate.os,
     };
     let (start, size, kind) = (opened.slot.start, opened.slot.size, opened.superblock.kind);
+    let Settled { mount, device, scratch, journal, replay } =
+        settle(opened, &disk, layout, mode, progress, &mut notes)?;
+    info.journal = journal;
+    let layout = layout.clone();
+    let extras = Extras::default();
+    let mounted = Mounted {
+        extras,
+        mount,
+        device,
+        scratch,
+        others: Vec::new(),
+        disk,
+        layout,
+        start,
+        size,
+        kind,
+        mode,
+        replay,
+    };
+    Ok(MountedRoot { info, branches: Vec::new(), notes, inner: Inner::Mounted(Box::new(mounted)) })
+}
+
+/// A filesystem that is mounted as it will be worked on.
+pub(super) struct Settled {
+    pub(super) mount: Mount,
+    pub(super) device: LoopDevice,
+    pub(super) scratch: Option<Scratch>,
+    pub(super) journal: Journal,
+    pub(super) replay: Replay,
+}
+
+/// Takes a filesystem from looking at it to working on it.
+pub(super) fn settle(
+    opened: Opened,
+    disk: &Disk,
+    layout: &Layout,
+    mode: MountMode,
+    progress: OnProgress<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Settled> {
     let dirty = opened.journal == Journal::Dirty;
-    let mut scratch = None;
-    let (mount, device) = match mode {
-        MountMode::ReadOnly | MountMode::Replay if !dirty => (opened.mount, opened.device),
+    let replayed = if dirty { Journal::Replayed } else { opened.journal };
+    let done = |opened: Opened, journal, replay| Settled {
+        mount: opened.mount,
+        device: opened.device,
+        scratch: None,
+        journal,
+        replay,
+    };
+    Ok(match mode {
+        MountMode::ReadOnly | MountMode::Replay if !dirty => {
+            let journal = opened.journal;
+            done(opened, journal, Replay::Skip)
+        }
         MountMode::ReadOnly => {
-            let (mount, device, copy) = replay_in_copy(opened, &disk, layout, progress, &mut notes)?;
-            if copy.is_some() {
-                info.journal = Journal::Replayed;
-            }
-            scratch = copy;
-            (mount, device)
+            let (mount, device, scratch) = replay_in_copy(opened, disk, layout, progress, notes)?;
+            let (journal, replay) = match scratch {
+                Some(_) => (Journal::Replayed, Replay::Scratch),
+                None => (Journal::Dirty, Replay::Skip),
+            };
+            Settled { mount, device, scratch, journal, replay }
         }
         MountMode::Replay => {
-            info.journal = Journal::Replayed;
-            let opened = remount(opened, &disk, layout, Replay::ReadWrite)?;
-            let opened = remount(opened, &disk, layout, Replay::ReadOnly)?;
-            (opened.mount, opened.device)
+            let opened = remount(opened, disk, layout, Replay::ReadWrite)?;
+            done(remount(opened, disk, layout, Replay::ReadOnly)?, Journal::Replayed, Replay::ReadOnly)
         }
         MountMode::ReadWrite => {
-            if dirty {
-                info.journal = Journal::Replayed;
-            }
-            let opened = remount(opened, &disk, layout, Replay::ReadWrite)?;
-            (opened.mount, opened.device)
+            done(remount(opened, disk, layout, Replay::ReadWrite)?, replayed, Replay::ReadWrite)
         }
-    };
-    let mounted = Mounted { mount, device, scratch, disk, start, size, kind };
-    Ok(MountedRoot { info, notes, inner: Inner::Mounted(Box::new(mounted)) })
+    })
 }
 
 /// Unmounts it and mounts it again in another way, through a loop device that takes writes only if the mount does.

@@ -259,32 +259,43 @@ impl Search<'_> {
     }
 
     fn open(&self, slot: &Slot, superblock: &Superblock, subvolume: Option<u64>) -> Result<Opened> {
-        if superblock.kind == Kind::Btrfs {
-            refuse_twin(superblock)?;
-        }
-        // Whatever will be asked of the volume later, looking for the root writes nothing.
-        let device = bind(self.disk, self.layout, slot, superblock, Access::ReadOnly)?;
-        let mut journal = match superblock.dirty() {
-            Some(true) => Journal::Dirty,
-            _ => Journal::Clean,
-        };
-        let mount = if superblock.kind == Kind::Xfs {
-            // xfs does not say in its superblock whether the log is clean: on a device without writes it mounts if so.
-            match filesystem::mount(&device, superblock.kind, self.point, Replay::ReadOnly, None) {
-                Err(error) if filesystem::needs_replay(&error) => {
-                    journal = Journal::Dirty;
-                    mount(&device, superblock, self.point, None, slot)?
-                }
-                done => done.map_err(|error| filesystem::explain(error, slot, superblock))?,
-            }
-        } else {
-            mount(&device, superblock, self.point, subvolume, slot)?
-        };
-        Ok(Opened { mount, device, slot: slot.clone(), superblock: superblock.clone(), journal, subvolume })
+        open(self.disk, self.layout, self.point, slot, superblock, subvolume)
     }
 }
 
-fn mount(
+/// Mounts what is on the slot at `point`. Whatever will be asked of the volume later, this writes nothing.
+pub(super) fn open(
+    disk: &Disk,
+    layout: &Layout,
+    point: &Path,
+    slot: &Slot,
+    superblock: &Superblock,
+    subvolume: Option<u64>,
+) -> Result<Opened> {
+    if superblock.kind == Kind::Btrfs {
+        refuse_twin(superblock)?;
+    }
+    let device = bind(disk, layout, slot, superblock, Access::ReadOnly)?;
+    let mut journal = match superblock.dirty() {
+        Some(true) => Journal::Dirty,
+        _ => Journal::Clean,
+    };
+    let mount = if superblock.kind == Kind::Xfs {
+        // xfs does not say in its superblock whether the log is clean: on a device without writes it mounts if so.
+        match filesystem::mount(&device, superblock.kind, point, Replay::ReadOnly, None) {
+            Err(error) if filesystem::needs_replay(&error) => {
+                journal = Journal::Dirty;
+                mount(&device, superblock, point, None, slot)?
+            }
+            done => done.map_err(|error| filesystem::explain(error, slot, superblock))?,
+        }
+    } else {
+        mount(&device, superblock, point, subvolume, slot)?
+    };
+    Ok(Opened { mount, device, slot: slot.clone(), superblock: superblock.clone(), journal, subvolume })
+}
+
+pub(super) fn mount(
     device: &LoopDevice,
     superblock: &Superblock,
     point: &Path,

@@ -10,6 +10,7 @@
 mod bad_input;
 mod cli;
 mod differential;
+mod elsewhere;
 mod fixes;
 mod hostile_home;
 mod kill;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
     let lacking = [Needs::Root, Needs::Loop].map(kit::lacking);
     let trials = [
         cli::cases(),
+        elsewhere::cases(),
         oracle::cases(),
         differential::cases(),
         poor_helper::cases(),

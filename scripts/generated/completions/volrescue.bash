@@ -495,13 +495,17 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__undo)
-            opts="-y -v -h --target --live --dry-run --force --yes --state-dir --json --verbose --help"
+            opts="-y -v -h --target --with --live --dry-run --force --yes --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --target)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --with)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

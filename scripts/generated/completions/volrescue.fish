@@ -41,7 +41,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand list" -s v -l verbos
 complete -c volrescue -n "__fish_volrescue_using_subcommand list" -s h -l help -d 'Print help'
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l partition -d 'Take partition N as the root' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID or subvolume' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l with -d 'Another volume that holds part of the tree (not yet available)' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s u -l user -d 'The login user; may repeat. Default: the image\'s own default user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s k -l key -d 'A key: OpenSSH, RFC 4716 or PuTTY public key, or a private key (only its public half is taken); - is standard input. May repeat' -r -F
@@ -54,7 +54,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s v -l ve
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s h -l help -d 'Print help'
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l partition -d 'Take partition N as the root' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID or subvolume' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l with -d 'Another volume that holds part of the tree (not yet available)' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s u -l user -d 'The login user; may repeat. Default: the image\'s own default user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s k -l key -d 'A key: OpenSSH, RFC 4716 or PuTTY public key, or a private key (only its public half is taken); - is standard input. May repeat' -r -F
@@ -83,7 +83,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s v -l verb
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l partition -d 'Take partition N as the root' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID or subvolume' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l with -d 'Another volume that holds part of the tree (not yet available)' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s u -l user -d 'The login user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l live -d 'Allow / itself, the running system, as the target'
@@ -91,6 +91,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l json -d 'P
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s v -l verbose -d 'Say more on standard error about what is being done'
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s h -l help -d 'Print help'
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l target -d 'The volume, where it is not found by its recorded id' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l with -d 'The volume that held part of the tree, if it is not where it was' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l live -d 'Allow / itself as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l dry-run -d 'Print what would be put back, change nothing'
@@ -105,7 +106,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand history" -s v -l ver
 complete -c volrescue -n "__fish_volrescue_using_subcommand history" -s h -l help -d 'Print help'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l partition -d 'Take partition N as the root' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID or subvolume' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l with -d 'Another volume that holds part of the tree (not yet available)' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l json -d 'Print one JSON document on standard output, nothing else there'

@@ -4,9 +4,10 @@ use super::path::home_path;
 use super::{Case, KeyFile};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
+use crate::fstab;
 use crate::os::is_system_directory;
-use crate::view::{Found, Stat, TEXT_LIMIT, follow, read_following, walk};
-use bstr::{BString, ByteSlice};
+use crate::view::{Found, LookError, Stat, TEXT_LIMIT, follow, read_following, walk};
+use bstr::BString;
 use std::path::{Path, PathBuf};
 
 /// The most names of `.ssh` that are looked at.
@@ -237,11 +238,11 @@ impl Hidden {
             return Some(Self { point: point.into(), device: device.into(), line: None });
         }
         let text = read_following(case.view, Path::new("/etc/fstab"), TEXT_LIMIT).ok()?;
-        text.lines().zip(1..).find_map(|(line, number)| {
-            let mount = Mount::parse(line)?;
-            let hides =
-                (mount.covers(&home) || mount.covers(&home_path(user))) && !is_mounted(case, &mount.point);
-            hides.then_some(Self { point: mount.point, device: mount.device, line: Some(number) })
+        fstab::parse(&text).into_iter().find_map(|entry| {
+            let hides = entry.is_mounted_at_boot()
+                && (entry.covers(&home) || entry.covers(&home_path(user)))
+                && !is_shown(case, &entry);
+            hides.then_some(Self { point: entry.point, device: entry.device, line: Some(entry.line) })
         })
     }
 
@@ -265,53 +266,16 @@ impl Hidden {
     }
 }
 
-struct Mount {
-    device: BString,
-    point: PathBuf,
-}
-
-impl Mount {
-    /// A line that mounts another filesystem at boot.
-    fn parse(line: &[u8]) -> Option<Self> {
-        const VIRTUAL: [&[u8]; 6] = [b"tmpfs", b"swap", b"proc", b"sysfs", b"devpts", b"none"];
-        let mut words = line.trim_ascii().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let device = words.next().filter(|device| !device.starts_with(b"#"))?;
-        let point = words.next()?;
-        let kind = words.next()?;
-        let options = words.next().unwrap_or(b"defaults");
-        let has = |name: &[u8]| options.split(|byte| *byte == b',').any(|option| option == name);
-        if VIRTUAL.contains(&kind) || has(b"noauto") || has(b"bind") || has(b"rbind") {
-            return None;
-        }
-        let point = unescape(point);
-        let point: PathBuf = Path::new(&*point.to_os_str_lossy()).components().collect();
-        point.is_absolute().then(|| Self { device: BString::from(device), point })
-    }
-
-    /// `/` itself is what is being looked at.
-    fn covers(&self, home: &Path) -> bool {
-        self.point != Path::new("/") && home.starts_with(&self.point)
-    }
-}
-
-/// `\040` and the like (getmntent(3)).
-fn unescape(field: &[u8]) -> BString {
-    let mut out = BString::default();
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| digits.to_str().ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
+/// Whether what the line mounts is there in what is looked at, or can't come to be there.
+fn is_shown(case: &Case<'_>, entry: &fstab::Entry) -> bool {
+    match entry.bind_source() {
+        None => is_mounted(case, &entry.point),
+        Some(source) => {
+            let inode = |path: &Path| follow(case.view, path).map(|found| (found.stat.dev, found.stat.ino));
+            let source = inode(&source);
+            source == Err(LookError::NotFound) || (source.is_ok() && source == inode(&entry.point))
         }
     }
-    out
 }
 
 /// Is something mounted there in what is looked at, as on a running system?
@@ -319,30 +283,4 @@ fn is_mounted(case: &Case<'_>, point: &Path) -> bool {
     let device = |path: &Path| follow(case.view, path).map(|found| found.stat.dev);
     let parent = point.parent().unwrap_or(Path::new("/"));
     matches!((device(point), device(parent)), (Ok(here), Ok(above)) if here != above)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fstab_lines_that_mount_another_filesystem_over_the_home_are_found() {
-        let covers = |line: &str| {
-            Mount::parse(line.as_bytes()).is_some_and(|mount| mount.covers(Path::new("/home/u")))
-        };
-        assert!(covers("UUID=1234 /home ext4 defaults 0 2"));
-        assert!(covers("/dev/vdb\t/home/u/\txfs"));
-        assert!(!covers("UUID=1234 / ext4 defaults 0 1"));
-        assert!(!covers("#UUID=1234 /home ext4 defaults 0 2"));
-        assert!(!covers("UUID=1234 /home ext4 defaults,noauto 0 2"));
-        assert!(!covers("/data/home /home none bind 0 0"));
-        assert!(!covers("tmpfs /home tmpfs defaults 0 0"));
-        assert!(!covers("UUID=1 /homework ext4 defaults 0 0"));
-    }
-
-    #[test]
-    fn escapes_of_fstab_are_read() {
-        assert_eq!(unescape(b"/my\\040home"), "/my home");
-        assert_eq!(unescape(b"/a\\"), "/a\\");
-    }
 }
