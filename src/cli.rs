@@ -36,13 +36,16 @@ pub enum Command {
     Undo(UndoArgs),
     /// List the runs recorded on this helper, or show one.
     History(HistoryArgs),
-    /// Open a shell with the volume mounted privately (not yet available).
+    /// Open a shell with the volume mounted for it alone; gone when it ends.
     Shell(ShellArgs),
     /// List every check: its name, what it means, what fixes it.
     Checks(ChecksArgs),
     /// Write the man pages or the shell completions into a directory.
     #[command(hide = true)]
     Generate(GenerateArgs),
+    /// Do one stage of shell; started by shell itself.
+    #[command(hide = true)]
+    Enclose(EncloseArgs),
 }
 
 impl Command {
@@ -58,7 +61,7 @@ impl Command {
             Self::History(args) => args.output.verbose,
             Self::Shell(args) => args.output.verbose,
             Self::Checks(args) => args.output.verbose,
-            Self::Generate(_) => 0,
+            Self::Generate(_) | Self::Enclose(_) => 0,
         }
     }
 }
@@ -267,6 +270,12 @@ pub struct ShellArgs {
     /// Which volume.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Mount the volume so that it can be changed; undo can't take it back.
+    #[arg(long)]
+    pub writable: bool,
+    /// Where runs are journaled: none of them may work on the volume meanwhile.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// How to answer.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -278,6 +287,16 @@ pub struct ChecksArgs {
     /// How to answer.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `enclose`.
+#[derive(Debug, Args)]
+pub struct EncloseArgs {
+    /// Which stage.
+    pub stage: String,
+    /// What it needs to know.
+    #[arg(last = true)]
+    pub words: Vec<std::ffi::OsString>,
 }
 
 /// `generate`.

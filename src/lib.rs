@@ -18,7 +18,7 @@
 //!
 //! Three floors, dependency downward only:
 //! - *words*: [`run`], [`cli`], [`report`];
-//! - *effects*: [`volume`], [`inventory`], [`apply`], [`journal`], [`undo`], over [`root`], over [`sys`];
+//! - *effects*: [`volume`], [`inventory`], [`apply`], [`journal`], [`undo`], [`shell`], over [`root`], over [`sys`];
 //! - *pure*: [`sshd`], [`accounts`], [`keys`], [`permissions`], [`os`], [`plan`], [`finding`], [`view`], [`probe`],
 //!   [`fstab`].
 //!
@@ -40,6 +40,7 @@ pub mod probe;
 pub mod report;
 pub mod root;
 pub mod run;
+pub mod shell;
 pub mod sshd;
 pub mod sys;
 pub mod undo;

@@ -17,6 +17,7 @@ mod keys;
 mod list;
 mod repair;
 mod session;
+mod shell;
 mod signals;
 mod targets;
 mod undo;
@@ -38,7 +39,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             Some(refusal) => refuse("repair", args.output.json, &refusal),
         },
         Command::Prove(args) => refuse("prove", args.output.json, &unavailable("prove")),
-        Command::Shell(args) => refuse("shell", args.output.json, &unavailable("shell")),
+        Command::Shell(args) => shell::shell(&args),
         Command::Undo(args) => undo::undo(&args),
         Command::History(args) => history::history(&args),
         Command::Checks(args) => {
@@ -47,6 +48,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             ExitCode::Accepted
         }
         Command::Generate(args) => generate::generate(&args),
+        Command::Enclose(args) => return crate::shell::stage(&args.stage, &args.words),
     };
     let printed = !UNPRINTED.load(Ordering::Relaxed);
     if printed { code.number() } else { code.max(ExitCode::Target).number() }

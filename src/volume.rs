@@ -28,7 +28,7 @@ pub use disk::Access;
 pub use follow::Follow;
 pub use identity::identity;
 pub use list::{ListedDisk, ListedPart, list};
-pub use mount::enter_namespace;
+pub use mount::{enter_namespace, pick_point};
 pub use mounted::{Branch, Journal, MountMode, MountedRoot, RootInfo, Unmounted};
 pub use scratch::{OnProgress, Progress};
 pub use target::{Live, Target, TargetKind, volume_id};

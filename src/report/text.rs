@@ -89,6 +89,12 @@ fn mounted(branch: &crate::volume::Branch) -> String {
     line
 }
 
+/// A remark, on lines of its own.
+#[must_use]
+pub fn note(text: &str, style: Style) -> String {
+    format!("{}\n", wrap(&format!("note: {}", escape::words(text)), 0, 6, style))
+}
+
 /// The diagnosis of one user.
 #[must_use]
 pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style: Style) -> String {
@@ -420,8 +426,8 @@ pub fn ending(report: &Report, style: Style) -> String {
             let _ = writeln!(out, "{}", wrap(&text, 2, 4, style));
         }
     }
-    for note in &report.notes {
-        let _ = writeln!(out, "{}", wrap(&format!("note: {}", escape::words(note)), 0, 6, style));
+    for text in &report.notes {
+        out.push_str(&note(text, style));
     }
     match &report.unmount {
         Unmount::Failed(why) => {

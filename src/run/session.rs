@@ -135,6 +135,21 @@ impl Session {
         &self.root
     }
 
+    /// Where the volume's root directory is on the helper, and its device and inode number.
+    ///
+    /// # Errors
+    /// It was closed.
+    pub(super) fn place(&self) -> Result<(PathBuf, (u64, u64))> {
+        let stat = nix::sys::stat::fstat(self.mounted.fd()?)?;
+        let path = self.mounted.mount_point().map_or_else(|| PathBuf::from(&self.device), Path::to_owned);
+        Ok((path, (stat.st_dev, stat.st_ino)))
+    }
+
+    /// Where it is mounted for this process; `None` for a directory.
+    pub(super) fn mount_point(&self) -> Option<&Path> {
+        self.mounted.mount_point()
+    }
+
     /// Looks at the system and fills in the report's picture of it.
     pub(super) fn look(&self, report: &mut Report) -> Seen<'_> {
         let inventory = Inventory::new(self.root());
@@ -410,7 +425,7 @@ fn is_lasting(begin: &Begin, was: &str, is: &str) -> bool {
 /// What the operator does next, once the volume is let go.
 fn next_step(report: &Report) -> Option<String> {
     let target = report.target.as_ref()?;
-    if report.error.is_some() || report.dry_run || report.command == "diagnose" {
+    if report.error.is_some() || report.dry_run || matches!(report.command, "diagnose" | "shell") {
         return None;
     }
     let accepted = report.users.iter().all(|user| user.verdict() == Verdict::Accept);

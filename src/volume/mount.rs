@@ -159,7 +159,7 @@ impl Drop for Mount {
 ///
 /// # Errors
 /// [`Refusal`] (3) if there is none.
-pub(super) fn pick_point(needed: &[PathBuf]) -> Result<PathBuf> {
+pub fn pick_point(needed: &[PathBuf]) -> Result<PathBuf> {
     const PLACES: [&str; 6] = ["/mnt", "/media", "/srv", "/opt", "/run", "/tmp"];
     let here = std::env::current_dir();
     let needed: Vec<PathBuf> =

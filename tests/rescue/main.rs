@@ -20,6 +20,7 @@ mod matrix;
 mod oracle;
 mod poor_helper;
 mod readonly;
+mod shell;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         hostile_home::cases(),
         bad_input::cases(),
         kill::cases(),
+        shell::cases(),
         matrix::cases(),
     ]
     .into_iter()

@@ -22,6 +22,9 @@ _volrescue() {
             volrescue,diagnose)
                 cmd="volrescue__subcmd__diagnose"
                 ;;
+            volrescue,enclose)
+                cmd="volrescue__subcmd__enclose"
+                ;;
             volrescue,generate)
                 cmd="volrescue__subcmd__generate"
                 ;;
@@ -51,6 +54,9 @@ _volrescue() {
                 ;;
             volrescue__subcmd__help,diagnose)
                 cmd="volrescue__subcmd__help__subcmd__diagnose"
+                ;;
+            volrescue__subcmd__help,enclose)
+                cmd="volrescue__subcmd__help__subcmd__enclose"
                 ;;
             volrescue__subcmd__help,generate)
                 cmd="volrescue__subcmd__help__subcmd__generate"
@@ -83,7 +89,7 @@ _volrescue() {
 
     case "${cmd}" in
         volrescue)
-            opts="-h -V --help --version list diagnose repair prove undo history shell checks generate help"
+            opts="-h -V --help --version list diagnose repair prove undo history shell checks generate enclose help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -160,6 +166,20 @@ _volrescue() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        volrescue__subcmd__enclose)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         volrescue__subcmd__generate)
             opts="-h --help man completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -175,7 +195,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__help)
-            opts="list diagnose repair prove undo history shell checks generate help"
+            opts="list diagnose repair prove undo history shell checks generate enclose help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -203,6 +223,20 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__help__subcmd__diagnose)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        volrescue__subcmd__help__subcmd__enclose)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -465,7 +499,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__shell)
-            opts="-v -h --partition --root --with --live --jobs --json --verbose --help"
+            opts="-v -h --partition --root --with --live --jobs --writable --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -484,6 +518,10 @@ _volrescue() {
                     return 0
                     ;;
                 --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

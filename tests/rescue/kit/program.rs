@@ -52,6 +52,30 @@ pub(crate) fn volrescue_under<S: AsRef<OsStr>>(wrapper: &[&str], arguments: &[S]
     })
 }
 
+/// Runs a whole command line with this on its standard input.
+pub(crate) fn run_with_input<S: AsRef<OsStr>>(words: &[S], input: &str) -> Result<Run> {
+    let mut child = Command::new("timeout")
+        .args(["--foreground", "--signal", "KILL", "120"])
+        .args(words)
+        .env_remove("VOLRESCUE_STATE_DIR")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("running timeout")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).context("writing its standard input")?;
+    }
+    let output = child.wait_with_output()?;
+    Ok(Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        words: words.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" "),
+    })
+}
+
 impl Run {
     /// Everything, for a failure's message.
     pub(crate) fn transcript(&self) -> String {
