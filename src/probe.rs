@@ -7,11 +7,13 @@ use std::io;
 
 mod bytes;
 mod container;
+mod demands;
 mod layout;
 mod mbr;
 mod partition;
 mod superblock;
 
+pub use demands::lacking;
 pub use layout::{Layout, Slot, layout};
 pub use partition::{Partition, PartitionType, Table, TableError, TableKind};
 pub use superblock::{Btrfs, Content, Detail, Ext, Kind, Superblock, Xfs, probe};

@@ -40,6 +40,8 @@ pub struct Report {
     pub undoes: Option<String>,
     /// Entries that were not taken.
     pub kept: Vec<KeptSummary>,
+    /// Uids that the users once had, as the volume's backups know them: uid, and whose by which file.
+    pub former_ids: Vec<(u32, String)>,
     /// What the operator should know besides.
     pub notes: Vec<String>,
     /// How the volume was let go.

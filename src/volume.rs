@@ -29,7 +29,7 @@ pub use follow::Follow;
 pub use identity::identity;
 pub use list::{ListedDisk, ListedPart, list};
 pub use mount::{enter_namespace, pick_point};
-pub use mounted::{Branch, Journal, MountMode, MountedRoot, RootInfo, Unmounted};
+pub use mounted::{Branch, IsRight, Journal, MountMode, MountedRoot, RootInfo, Unmounted};
 pub use scratch::{OnProgress, Progress};
 pub use target::{Live, Target, TargetKind, volume_id};
 pub use tmpfs::PrivateTmpfs;
@@ -128,8 +128,8 @@ impl Volume {
     }
 
     /// Finds the root and mounts it, for this process only; `mode` needs the volume to be open with
-    /// [`MountMode::access`]. Paths of the helper that are still `needed` are not mounted over. `progress` is told when
-    /// something takes long.
+    /// [`MountMode::access`]. Paths of the helper that are still `needed` are not mounted over. `is_right` may refuse the
+    /// root that was found before anything is written. `progress` is told when something takes long.
     ///
     /// # Errors
     /// [`Refusal`]: no root, several roots and no choice, a filesystem that can't be mounted (3); a btrfs that the helper
@@ -139,11 +139,16 @@ impl Volume {
         choice: &Choice,
         mode: MountMode,
         needed: &[PathBuf],
+        is_right: IsRight<'_>,
         progress: OnProgress<'_>,
     ) -> Result<MountedRoot> {
         let Self { target, content, notes } = self;
         let mut mounted = match content {
-            Content::Directory(directory) => in_directory(&target, choice, directory)?,
+            Content::Directory(directory) => {
+                let mounted = in_directory(&target, choice, directory)?;
+                is_right(&mounted.info)?;
+                mounted
+            }
             Content::Disk(disk, layout) => {
                 if mode.access() == Access::ReadWrite && disk.access == Access::ReadOnly {
                     anyhow::bail!("the volume was opened for reading only");
@@ -155,7 +160,9 @@ impl Volume {
                 let point = mount::pick_point(&needed)?;
                 let found = search::find_root(&target, &disk, &layout, choice, &point);
                 found
-                    .and_then(|(opened, root)| mounted::proceed(opened, root, disk, &layout, mode, progress))
+                    .and_then(|(opened, root)| {
+                        mounted::proceed(opened, root, disk, &layout, mode, is_right, progress)
+                    })
                     .map_err(|error| with_path(error, &target))?
             }
         };
@@ -170,6 +177,7 @@ fn in_directory(target: &Target, choice: &Choice, directory: OwnedFd) -> Result<
         return Err(Refusal::usage(format!(
             "{shown} is a directory: there is no partition or root to choose"
         ))
+        .hint("Leave out --partition and --root.")
         .into());
     }
     let os =

@@ -151,6 +151,19 @@ pub fn recreate_user(
     Ok(UserPlan { entry, primary_group: primary.name, groups, origins, actions })
 }
 
+/// The uids that the backups give to these users and that no account has now: uid, and "name, by file".
+#[must_use]
+pub fn former_ids(view: &dyn View, names: &[BString]) -> Vec<(u32, String)> {
+    let backups = Backups::of(view);
+    let passwd = view::read_following(view, Path::new("/etc/passwd"), view::TEXT_LIMIT).unwrap_or_default();
+    let passwd = accounts::Passwd::parse(&passwd);
+    let former = names.iter().flat_map(|name| {
+        let found = backups.uids(name).into_iter();
+        found.map(move |(uid, file)| (uid, format!("{name}, by {}", file.display())))
+    });
+    former.filter(|(uid, _)| passwd.by_uid(*uid).is_none()).collect()
+}
+
 /// Plans a shadow line without password for a user whose passwd line points to shadow, where shadow has no usable one.
 /// Nothing to do is no action.
 ///

@@ -53,6 +53,7 @@ pub fn document(report: &Report) -> Value {
             "name": report.names.passwd.by_uid(kept.owner).map(|entry| entry.name.to_string()),
             "entries": kept.entries,
             "example": escape::json(kept.example.as_os_str()),
+            "former": report.former_ids.iter().find(|(uid, _)| *uid == kept.owner).map(|(_, whose)| whose),
         })).collect::<Vec<_>>(),
         "notes": report.notes,
         "dry_run": report.dry_run,

@@ -405,6 +405,22 @@ fn mark_of_outcome(outcome: &Outcome) -> (&'static str, &'static str) {
     }
 }
 
+/// What a plan would lead to, user by user.
+#[must_use]
+pub fn predicted(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    for (user, verdict) in report.users.iter().zip(&report.predicted) {
+        let (words, code) = match verdict {
+            Verdict::Accept => ("sshd would accept after this", GREEN),
+            Verdict::Refuse => ("sshd would still refuse after this: not all of it can be mended so", RED),
+            Verdict::Unknown => ("it would stay unknown whether sshd accepts", YELLOW),
+        };
+        let line = format!("{}: {}", style.paint(BOLD, &escape::words(&user.name)), style.paint(code, words));
+        let _ = write!(out, "\n{}\n", wrap(&line, 0, 2, style));
+    }
+    out
+}
+
 /// What was kept, notes, how the volume was let go, and the next step.
 #[must_use]
 pub fn ending(report: &Report, style: Style) -> String {
@@ -412,10 +428,13 @@ pub fn ending(report: &Report, style: Style) -> String {
     if !report.kept.is_empty() {
         let _ = writeln!(out, "\n{}", style.paint(BOLD, "Kept, as they belong to others:"));
         for kept in &report.kept {
-            let name = report.names.passwd.by_uid(kept.owner).map_or_else(
-                || "an id without a name".to_owned(),
-                |entry| escape::words(&entry.name.to_string()),
-            );
+            let named = report.names.passwd.by_uid(kept.owner);
+            let former = report.former_ids.iter().find(|(uid, _)| *uid == kept.owner);
+            let name = match (named, former) {
+                (Some(entry), _) => escape::words(&entry.name.to_string()),
+                (None, Some((_, whose))) => format!("a former id of {}", escape::words(whose)),
+                (None, None) => "an id that no account has".to_owned(),
+            };
             let text = format!(
                 "{} of {} ({name}), as {}; to take them: --chown-from {}",
                 kept.entries,
@@ -466,7 +485,8 @@ pub fn next(step: &str, style: Style) -> String {
 pub fn error(refusal: &Refusal, style: Style) -> String {
     let mut text = format!("{} {}", style.paint(RED, "volrescue:"), escape::words(&refusal.message));
     if let Some(hint) = &refusal.hint {
-        let _ = write!(text, ". {}", escape::words(hint));
+        let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+        let _ = write!(text, "{end} {}", escape::words(hint));
     }
     format!("{}\n", wrap(&text, 0, 2, style))
 }

@@ -37,19 +37,20 @@ fn examine(args: &DiagnoseArgs, report: &mut Report) -> Result<()> {
     let looked = (|| {
         let seen = session.look(report);
         let users = session.users(&seen, &args.login.users)?;
+        let mut question = Question {
+            user: Default::default(),
+            keys: &keys,
+            now: session::now(),
+            address,
+            host: host.clone(),
+        };
         for (name, chosen_by) in users {
             stop.check()?;
-            let question = Question {
-                user: name.clone(),
-                keys: &keys,
-                now: session::now(),
-                address,
-                host: host.clone(),
-            };
+            question.user.clone_from(&name);
             let before = session.ask(&seen, &question);
             report.users.push(session::user_report(name.to_string(), chosen_by, before));
         }
-        report.accepted_for = session.accepted_for(&seen, &keys, report);
+        report.accepted_for = session.accepted_for(&seen, &question, report);
         Ok(())
     })();
     session.close(report, looked)

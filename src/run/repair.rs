@@ -81,14 +81,12 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
             && users.iter().all(|(name, _)| is_missing(name))
             && let Some((name, _)) = users.first()
         {
-            return Err(Refusal::new(
-                ExitCode::Refused,
-                format!("{name}: no such user in the passwd of the volume"),
-            )
-            .hint("Give --create-user to put the entry back, or --user with the name of another account.")
-            .into());
+            let given = &keys[..keys.len() - usize::from(pair.is_some())];
+            report.accepted_for = session.accepted_for(&seen, &question(name, given), report);
+            return Err(no_such_user(name, report).into());
         }
         let names: Vec<BString> = users.iter().map(|(name, _)| name.clone()).collect();
+        report.former_ids = plan::user::former_ids(&seen.inventory, &names);
         let wish = wish(args, keys.clone(), &seen, report)?;
         let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
         report.notes.extend(plan.notes.iter().cloned());
@@ -135,6 +133,23 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
     };
     let changed = change();
     session.close(report, changed)
+}
+
+/// A wrong user name is the first cause to think of; then an entry that was lost.
+fn no_such_user(name: &BString, report: &Report) -> Refusal {
+    let other = match report.accepted_for.as_slice() {
+        [] => "--user with the name of another account".to_owned(),
+        [one] => format!("--user {one}, whom sshd would let in with this key"),
+        several => format!("--user with one whom sshd would let in with this key: {}", several.join(", ")),
+    };
+    let findings = report.users.iter().flat_map(|user| &user.before.findings);
+    let hint = match findings.clone().find(|finding| finding.check == CheckId::UserMissing) {
+        Some(finding) if finding.fixed_by == FixedBy::Nothing => {
+            format!("Give {other}; --create-user can't put the entry back: {}.", finding.is)
+        }
+        _ => format!("Give {other}, or --create-user to put the entry back."),
+    };
+    Refusal::new(ExitCode::Refused, format!("{name}: no such user in the passwd of the volume")).hint(hint)
 }
 
 fn question<'a>(name: &BString, keys: &'a [crate::keys::PublicKey]) -> Question<'a> {

@@ -9,7 +9,6 @@ use crate::finding::Verdict;
 use crate::inventory::Inventory;
 use crate::journal::record::Begin;
 use crate::journal::{LoadedRun, RunInfo, VolumeLock};
-use crate::keys::PublicKey;
 use crate::os::{self, OsFacts};
 use crate::plan::{Action, Change};
 use crate::report::output::{self, Style};
@@ -19,8 +18,8 @@ use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
 use crate::view::{LookError, TEXT_LIMIT, View, read_following};
 use crate::volume::{
-    self, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, Target, TargetKind,
-    Unmounted, Volume,
+    self, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, RootInfo, Target,
+    TargetKind, Unmounted, Volume,
 };
 use anyhow::Result;
 use bstr::{BString, ByteSlice};
@@ -68,15 +67,17 @@ impl Session {
         stop: &Stop,
         report: &mut Report,
     ) -> Result<Self> {
-        Self::open_following(args, mode, needed, Follow::Login, stop, report)
+        Self::open_if(args, mode, needed, Follow::Login, &|_, _| Ok(()), stop, report)
     }
 
-    /// The same, where it is known which of the other filesystems are wanted.
-    pub(super) fn open_following(
+    /// The same, where it is known which of the other filesystems are wanted, and where `is_right`, told the root and
+    /// the device, may refuse before anything is written.
+    pub(super) fn open_if(
         args: &TargetArgs,
         mode: Mode,
         needed: &[PathBuf],
         follow: Follow<'_>,
+        is_right: &dyn Fn(&RootInfo, &str) -> Result<()>,
         stop: &Stop,
         report: &mut Report,
     ) -> Result<Self> {
@@ -118,7 +119,8 @@ impl Session {
             progress.set(copied.done, copied.total);
             if stop.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let mut mounted = volume.mount_root(&choice, mode, &needed, &mut watch)?;
+        let mut mounted =
+            volume.mount_root(&choice, mode, &needed, &|info| is_right(info, &device), &mut watch)?;
         mounted.follow_fstab(with, follow, &mut watch)?;
         progress.finish();
         let root = mounted.root()?;
@@ -226,22 +228,21 @@ impl Session {
     }
 
     /// The other accounts that would accept every one of the keys.
-    pub(super) fn accepted_for(&self, seen: &Seen<'_>, keys: &[PublicKey], report: &Report) -> Vec<String> {
+    pub(super) fn accepted_for(&self, seen: &Seen<'_>, asked: &Question<'_>, report: &Report) -> Vec<String> {
         /// Images have a handful; a directory of thousands is not searched.
         const MOST: usize = 64;
-        if keys.is_empty() {
+        if asked.keys.is_empty() {
             return Vec::new();
         }
-        let asked = |entry: &PasswdEntry| report.users.iter().any(|user| entry.name == user.name.as_str());
+        let is_asked = |entry: &PasswdEntry| report.users.iter().any(|user| entry.name == user.name.as_str());
         let is_login = |entry: &&PasswdEntry| {
             let shell = entry.shell.as_bytes();
-            !(shell.ends_with(b"/nologin") || shell.ends_with(b"/false") || asked(entry))
+            !(shell.ends_with(b"/nologin") || shell.ends_with(b"/false") || is_asked(entry))
         };
         let others = seen.system.passwd.entries.iter().filter(is_login).take(MOST);
         others
             .filter(|entry| {
-                let question =
-                    Question { user: entry.name.clone(), keys, now: now(), address: None, host: None };
+                let question = Question { user: entry.name.clone(), ..asked.clone() };
                 self.ask(seen, &question).verdict == Verdict::Accept
             })
             .map(|entry| entry.name.to_string())
@@ -339,35 +340,6 @@ impl Session {
         .into())
     }
 
-    /// Refuses a volume that the run was not about; one that may be its twin only if nobody `named` it.
-    pub(super) fn must_be(&self, run: &LoadedRun, named: bool) -> Result<()> {
-        let begin = &run.begin;
-        let recorded = begin.uuid.as_deref().unwrap_or("no id");
-        if begin.uuid.is_none() || self.mounted.info.uuid == begin.uuid {
-            return match (&begin.identity, self.identity()) {
-                (Some(was), Some(is)) if !named && *was != is && is_lasting(begin, was, &is) => {
-                    Err(Refusal::unsafe_(format!(
-                        "{} may be a twin of the volume that the run changed: the filesystem is {recorded} too, but \
-                         the run was on {was}, this is {is}",
-                        self.device
-                    ))
-                    .hint(format!(
-                        "If it is the one to change: volrescue undo {} --target {}",
-                        begin.run, self.device
-                    ))
-                    .into())
-                }
-                _ => Ok(()),
-            };
-        }
-        let found = self.mounted.info.uuid.as_deref().unwrap_or("none");
-        Err(Refusal::target(format!(
-            "this is another volume: the run changed filesystem {recorded}, this one is {found}"
-        ))
-        .hint("Attach the volume that the run changed, or name it with --target.")
-        .into())
-    }
-
     /// The one run that may write on this volume now.
     pub(super) fn lock(&self, state: &Path) -> Result<VolumeLock> {
         let info = &self.mounted.info;
@@ -410,6 +382,31 @@ impl Session {
             }
         }
     }
+}
+
+/// Refuses a volume that the run was not about; one that may be its twin only if nobody `named` it.
+pub(super) fn must_be(run: &LoadedRun, named: bool, info: &RootInfo, device: &str) -> Result<()> {
+    let begin = &run.begin;
+    let recorded = begin.uuid.as_deref().unwrap_or("no id");
+    if begin.uuid.is_none() || info.uuid == begin.uuid {
+        return match (&begin.identity, volume::identity(Path::new(device))) {
+            (Some(was), Some(is)) if !named && *was != is && is_lasting(begin, was, &is) => {
+                Err(Refusal::unsafe_(format!(
+                    "{device} may be a twin of the volume that the run changed: the filesystem is {recorded} too, but \
+                     the run was on {was}, this is {is}"
+                ))
+                .hint(format!("If it is the one to change: volrescue undo {} --target {device}", begin.run))
+                .into())
+            }
+            _ => Ok(()),
+        };
+    }
+    let found = info.uuid.as_deref().unwrap_or("none");
+    Err(Refusal::target(format!(
+        "this is another volume: the run changed filesystem {recorded}, this one is {found}"
+    ))
+    .hint("Attach the volume that the run changed, or name it with --target.")
+    .into())
 }
 
 /// Whether two identities that differ are those of two volumes. The node of a disk without serial number says nothing,
@@ -523,6 +520,7 @@ fn people(report: &Report, with_diagnosis: bool) -> String {
     for user in report.users.iter().filter(|user| user.after.is_some()) {
         out.push_str(&text::result(user, report, style));
     }
+    out.push_str(&text::predicted(report, style));
     out.push_str(&text::ending(report, style));
     if let Some(next) = next_step(report) {
         out.push_str(&text::next(&next, style));

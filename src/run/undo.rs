@@ -10,7 +10,7 @@ use crate::plan::Outcome;
 use crate::report::output::{self, Style};
 use crate::report::{Report, UndoneStep, text};
 use crate::undo::{UndoOptions, UndoOutcome, UndoReport};
-use crate::volume::{self, Follow, Live, Target, TargetKind};
+use crate::volume::{self, Follow, Live, RootInfo, Target, TargetKind};
 use anyhow::Result;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -52,11 +52,13 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
     let mode = if args.dry_run { Mode::Look } else { Mode::Change };
     let points: Vec<PathBuf> = run.begin.mounts.iter().map(|mount| mount.point.clone()).collect();
     let follow = Follow::Recorded(&points);
-    let session =
-        Session::open_following(&target, mode, std::slice::from_ref(&state), follow, &stop, report)?;
+    // Another volume, a twin above all, is not even mounted for writing.
+    let is_right =
+        |info: &RootInfo, device: &str| session::must_be(&run, args.target.is_some(), info, device);
+    let needed = std::slice::from_ref(&state);
+    let session = Session::open_if(&target, mode, needed, follow, &is_right, &stop, report)?;
     let mut change = || -> Result<()> {
         session.look(report);
-        session.must_be(&run, args.target.is_some())?;
         session.must_have_mounts(&run)?;
         if args.dry_run || !args.yes {
             let plan = look_first(&session, &mut run, args, &stop)?;

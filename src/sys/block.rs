@@ -108,6 +108,8 @@ pub struct LoopStatus {
     pub inode: u64,
     /// `st_rdev` of the backing file, if it is a device.
     pub rdevice: u64,
+    /// It is unbound with its last user.
+    pub autoclear: bool,
 }
 
 fn empty_info() -> LoopInfo {
@@ -193,7 +195,12 @@ pub fn loop_status(device: impl AsFd) -> nix::Result<LoopStatus> {
     // SAFETY: the argument is a live, writable `struct loop_info64` of the size that the kernel copies out (asserted
     // above), and any bytes are valid for its fields.
     unsafe { raw::loop_get_status64(device.as_fd().as_raw_fd(), &raw mut info) }?;
-    Ok(LoopStatus { device: info.device, inode: info.inode, rdevice: info.rdevice })
+    Ok(LoopStatus {
+        device: info.device,
+        inode: info.inode,
+        rdevice: info.rdevice,
+        autoclear: info.flags & LO_FLAGS_AUTOCLEAR != 0,
+    })
 }
 
 /// Whether the block device refuses writes.

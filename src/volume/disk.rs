@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "opens the target itself, a path of the helper")]
 
 use super::block::{BlockDevice, own_disks};
-use super::holder;
+use super::holder::{self, Hold};
 use super::target::{Target, TargetKind};
 use crate::error::Refusal;
 use crate::probe::ReadAt;
@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whether the volume may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +46,15 @@ enum Held {
     Image(Flock<File>),
 }
 
-/// How often a loop device that nothing is mounted from is looked at again, 50 ms apart, before it counts as a holder.
-const LINGERING: u32 = 20;
+/// For how long something that may let go by itself is waited for.
+fn patience(hold: Hold) -> Duration {
+    match hold {
+        Hold::Firm => Duration::ZERO,
+        Hold::Passing => Duration::from_secs(1),
+        // A killed run's: the kernel first writes what is left, however slow the disk.
+        Hold::Fading => Duration::from_secs(10),
+    }
+}
 
 impl Disk {
     /// Opens and holds the target.
@@ -81,7 +88,20 @@ impl Disk {
             .hint("Name the disk to repair: volrescue list. To work on the system that runs now: volrescue ... --live /")
             .into());
         }
-        let file = options(access, OFlag::O_EXCL).open(path).map_err(|error| match errno(&error) {
+        let start = Instant::now();
+        let opened = loop {
+            match options(access, OFlag::O_EXCL).open(path) {
+                Err(error) if errno(&error) == Errno::EBUSY => {
+                    let hold = device.as_ref().map_or(Hold::Passing, holder::hold_of_device);
+                    if start.elapsed() >= patience(hold) {
+                        break Err(error);
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                done => break done,
+            }
+        };
+        let file = opened.map_err(|error| match errno(&error) {
             Errno::EBUSY => in_use(path, device.as_ref().map(holder::of_device).unwrap_or_default()),
             Errno::EROFS | Errno::EACCES | Errno::EPERM if access == Access::ReadWrite => {
                 read_only_device(path)
@@ -120,13 +140,10 @@ impl Disk {
         if !metadata.is_file() {
             return Err(Refusal::unsafe_(format!("{shown} was exchanged while it was opened")).into());
         }
+        let start = Instant::now();
         let mut holders = holder::of_image(path, &metadata);
-        for _ in 0..LINGERING {
-            // After a killed run the kernel needs a moment to let go of its loop device.
-            if holders.is_empty() || holders.iter().any(|holder| holder.contains("which is")) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        while !holders.is_empty() && start.elapsed() < patience(holder::hold_of_image(&metadata)) {
+            std::thread::sleep(Duration::from_millis(20));
             holders = holder::of_image(path, &metadata);
         }
         if !holders.is_empty() {

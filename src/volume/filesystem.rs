@@ -4,7 +4,7 @@ use super::loopdev::LoopDevice;
 use super::mount::{Mount, Writes};
 use super::proc::text;
 use crate::error::Refusal;
-use crate::probe::{Detail, Kind, Slot, Superblock};
+use crate::probe::{Detail, Kind, Slot, Superblock, lacking};
 use nix::errno::Errno;
 use std::io;
 use std::path::Path;
@@ -135,16 +135,14 @@ pub(super) fn explain(error: io::Error, slot: &Slot, superblock: &Superblock) ->
         Errno::ENODEV => Refusal::target(format!("this machine's kernel has no driver for {place}"))
             .hint(format!("Load it (modprobe {driver}) or use a helper whose kernel has it.")),
         Errno::EINVAL | Errno::EOPNOTSUPP => {
-            let features = superblock.features();
-            let features = if features.is_empty() {
-                String::new()
-            } else {
-                format!("; its features are {}", features.join(", "))
+            let release = text(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
+            let (lacking, all) = (lacking(superblock, &release), superblock.features());
+            let features = match (lacking.is_empty(), all.is_empty()) {
+                (false, _) => format!(": it uses {}", lacking.join("; ")),
+                (true, false) => format!("; its features are {}", all.join(", ")),
+                (true, true) => String::new(),
             };
-            Refusal::target(format!(
-                "this machine's kernel ({}) does not take {place}{features}",
-                text(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default()
-            ))
+            Refusal::target(format!("this machine's kernel ({release}) does not take {place}{features}"))
             .hint("Use a helper with the same system as the volume or a newer one; dmesg has the kernel's reason.")
         }
         Errno::EUCLEAN | Errno::EBADMSG | Errno::EIO => {

@@ -4,7 +4,7 @@
 
 use super::block::{BlockDevice, mounts_device};
 use super::proc::{Process, SeenMount, all_mounts, names, pids, swaps, text};
-use crate::sys::block::loop_status;
+use crate::sys::block::{LoopStatus, loop_status};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -40,7 +40,7 @@ pub(super) fn used_as(device: &BlockDevice, mounts: &[SeenMount]) -> Vec<String>
         let uses = if uses.is_empty() { String::new() } else { format!(", which is {}", uses.join(" and ")) };
         found.push(format!("part of {}{uses}", holder.words()));
     }
-    found.extend(loops_of_device(device).into_iter().map(|name| format!("bound to the loop device {name}")));
+    found.extend(loops_of_device(device).into_iter().map(|name| format!("{BOUND} {name}")));
     found
 }
 
@@ -62,8 +62,11 @@ fn mounted(device: &BlockDevice, mounts: &[SeenMount]) -> Vec<String> {
     found
 }
 
+/// How a loop device is told in [`used_as`].
+const BOUND: &str = "bound to the loop device";
+
 /// The loop devices that are bound to a file with this identity.
-fn loops(matches: impl Fn(&crate::sys::block::LoopStatus) -> bool) -> Vec<String> {
+fn loops(matches: impl Fn(&LoopStatus) -> bool) -> Vec<(String, LoopStatus)> {
     let bound = |name: &String| {
         name.starts_with("loop") && Path::new("/sys/block").join(name).join("loop/backing_file").exists()
     };
@@ -72,12 +75,76 @@ fn loops(matches: impl Fn(&crate::sys::block::LoopStatus) -> bool) -> Vec<String
         loop_status(&device).ok()
     };
     let all = names(Path::new("/sys/block")).into_iter().filter(bound);
-    all.filter(|name| status(name).is_some_and(|s| matches(&s))).map(|name| format!("/dev/{name}")).collect()
+    let bound = all.filter_map(|name| Some((format!("/dev/{name}"), status(&name)?)));
+    bound.filter(|(_, status)| matches(status)).collect()
 }
 
 fn loops_of_device(device: &BlockDevice) -> Vec<String> {
     let Ok(metadata) = fs::metadata(device.node()) else { return Vec::new() };
-    loops(|status| status.rdevice != 0 && status.rdevice == metadata.rdev())
+    let bound = loops(|status| status.rdevice != 0 && status.rdevice == metadata.rdev());
+    bound.into_iter().map(|(name, _)| name).collect()
+}
+
+/// Whether all that holds the volume are loop devices on their way out: to be unbound with their last user, and no
+/// process or mount is one. A run that was killed leaves them for as long as the kernel writes what it had not written.
+fn are_fading(bound: &[(String, LoopStatus)], mounts: &[SeenMount]) -> bool {
+    let unused = |name: &str| {
+        let disk = BlockDevice::disk(name.trim_start_matches("/dev/"));
+        mounted(&disk, mounts).is_empty() && openers(&disk).is_empty()
+    };
+    !bound.is_empty() && bound.iter().all(|(name, status)| status.autoclear && unused(name))
+}
+
+/// How long it is worth to wait for what holds a device or image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It stays: a mount, swap, another device.
+    Firm,
+    /// Nobody is to be seen, or somebody who may only be passing by, as udev is.
+    Passing,
+    /// Only what a run that has just died left.
+    Fading,
+}
+
+/// What kind of hold the device is under.
+pub(super) fn hold_of_device(device: &BlockDevice) -> Hold {
+    let mounts = all_mounts();
+    let disk = BlockDevice::disk(device.disk_name());
+    let family: Vec<BlockDevice> = disk.partitions().into_iter().chain([disk]).collect();
+    let numbers: Vec<u64> =
+        family.iter().filter_map(|member| Some(fs::metadata(member.node()).ok()?.rdev())).collect();
+    let bound = loops(|status| status.rdevice != 0 && numbers.contains(&status.rdevice));
+    let is_firm = |member: &BlockDevice| {
+        let loops_apart = used_as(member, &mounts).into_iter().filter(|how| !how.starts_with(BOUND));
+        loops_apart.count() > 0
+    };
+    if family.iter().any(is_firm) {
+        Hold::Firm
+    } else if are_fading(&bound, &mounts) {
+        Hold::Fading
+    } else if bound.iter().any(|(_, status)| !status.autoclear) {
+        Hold::Firm
+    } else {
+        Hold::Passing
+    }
+}
+
+/// What kind of hold the image is under.
+pub(super) fn hold_of_image(metadata: &fs::Metadata) -> Hold {
+    let bound = loops(|status| status.device == metadata.dev() && status.inode == metadata.ino());
+    let mounts = all_mounts();
+    let is_mounted = |name: &str| {
+        let disk = BlockDevice::disk(name.trim_start_matches("/dev/"));
+        !mounted(&disk, &mounts).is_empty()
+            || disk.partitions().iter().any(|p| !mounted(p, &mounts).is_empty())
+    };
+    if bound.is_empty() || bound.iter().any(|(name, status)| !status.autoclear || is_mounted(name)) {
+        Hold::Firm
+    } else if are_fading(&bound, &mounts) {
+        Hold::Fading
+    } else {
+        Hold::Passing
+    }
 }
 
 /// Everything that holds the image: loop devices, swap.
@@ -85,13 +152,13 @@ pub(super) fn of_image(path: &Path, metadata: &fs::Metadata) -> Vec<String> {
     let mut found = Vec::new();
     let bound = loops(|status| status.device == metadata.dev() && status.inode == metadata.ino());
     let mounts = if bound.is_empty() { Vec::new() } else { all_mounts() };
-    for device in bound {
+    for (device, _) in bound {
         let name = device.trim_start_matches("/dev/");
         let disk = BlockDevice::disk(name);
         let mut uses = mounted(&disk, &mounts);
         uses.extend(disk.partitions().iter().flat_map(|p| mounted(p, &mounts)));
         let uses = if uses.is_empty() { String::new() } else { format!(", which is {}", uses.join(" and ")) };
-        found.push(format!("bound to the loop device {device}{uses}"));
+        found.push(format!("{BOUND} {device}{uses}"));
     }
     let same = |swap: &Path| {
         fs::metadata(swap).is_ok_and(|m| (m.dev(), m.ino()) == (metadata.dev(), metadata.ino()))

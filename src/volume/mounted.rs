@@ -248,6 +248,9 @@ fn check_clean(disk: &Disk, start: u64, size: u64) -> Result<()> {
     Ok(())
 }
 
+/// Says whether the root that was found is the right one. Asked before anything is written.
+pub type IsRight<'a> = &'a dyn Fn(&RootInfo) -> Result<()>;
+
 /// Takes the root that was found from looking at it to working on it.
 pub(super) fn proceed(
     opened: Opened,
@@ -255,6 +258,7 @@ pub(super) fn proceed(
     disk: Disk,
     layout: &Layout,
     mode: MountMode,
+    is_right: IsRight<'_>,
     progress: OnProgress<'_>,
 ) -> Result<MountedRoot> {
     let mut notes = Vec::new();
@@ -268,6 +272,10 @@ pub(super) fn proceed(
         journal: opened.journal,
         os: candidate.os,
     };
+    if let Err(refusal) = is_right(&info) {
+        opened.close()?;
+        return Err(refusal);
+    }
     let (start, size, kind) = (opened.slot.start, opened.slot.size, opened.superblock.kind);
     let Settled { mount, device, scratch, journal, replay } =
         settle(opened, &disk, layout, mode, progress, &mut notes)?;

@@ -250,7 +250,7 @@ pub(crate) fn open(image: &Path, mode: MountMode) -> Result<Volume> {
 }
 
 pub(crate) fn mount(image: &Path, mode: MountMode, choice: &Choice) -> Result<MountedRoot> {
-    open(image, mode)?.mount_root(choice, mode, &[], &mut |_| ControlFlow::Continue(()))
+    open(image, mode)?.mount_root(choice, mode, &[], &|_| Ok(()), &mut |_| ControlFlow::Continue(()))
 }
 
 /// A path in the mounted root, by its descriptor.

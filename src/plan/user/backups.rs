@@ -52,6 +52,19 @@ impl Backups {
         })
     }
 
+    /// The uids that the backups give to a name, each with the first that does.
+    pub(super) fn uids(&self, name: &[u8]) -> Vec<(u32, &Path)> {
+        let mut found: Vec<(u32, &Path)> = Vec::new();
+        for (file, passwd) in &self.passwd {
+            if let Some(entry) = passwd.by_name(name)
+                && !found.iter().any(|(uid, _)| *uid == entry.uid)
+            {
+                found.push((entry.uid, file));
+            }
+        }
+        found
+    }
+
     /// The uids that a backup gives to other names.
     pub(super) fn uids_of_others(&self, name: &[u8]) -> HashSet<u32> {
         let entries = self.passwd.iter().flat_map(|(_, passwd)| &passwd.entries);

@@ -7,7 +7,7 @@ use crate::finding::{CheckId, Finding, FixedBy, Severity};
 use crate::sshd::config::Setting;
 use crate::sshd::pattern::{match_pattern, split_user_pattern};
 
-use crate::view::{TEXT_LIMIT, follow, read_following};
+use crate::view::{TEXT_LIMIT, View, follow, read_following, walk_no_follow};
 use bstr::{BStr, BString, ByteSlice};
 use std::path::Path;
 
@@ -44,6 +44,7 @@ pub(super) fn find<'a>(case: &mut Case<'a>) -> Option<&'a PasswdEntry> {
         .is(what_is_there(case))
         .wants(format!("a line for {}", case.name()))
         .says(format!("Invalid user {} from", case.name()));
+    let finding = unless_in_the_way(case.view, finding);
     match system.names.passwd_service() {
         Some(service) => {
             let mut softened = finding;
@@ -58,6 +59,23 @@ pub(super) fn find<'a>(case: &mut Case<'a>) -> Option<&'a PasswdEntry> {
         None => case.refuse(finding),
     }
     None
+}
+
+/// A missing entry is put back only into regular files: another thing in the place of one of the account files, such as
+/// a symbolic link, is named, and then `--create-user` does not help.
+pub(super) fn unless_in_the_way(view: &dyn View, finding: Finding) -> Finding {
+    let obstacle = ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"].iter().find_map(|path| {
+        let found = walk_no_follow(view, Path::new(path)).end.ok()?;
+        (!found.stat.is_file())
+            .then(|| format!("{path} is {}, which is not written", found.stat.kind.words()))
+    });
+    match obstacle {
+        Some(obstacle) => {
+            let is = format!("{}; {obstacle}", finding.is);
+            finding.is(is).fixed_by(FixedBy::Nothing)
+        }
+        None => finding,
+    }
 }
 
 fn what_is_there(case: &Case<'_>) -> String {

@@ -95,6 +95,7 @@ fn privilege_separation_user(case: &mut Case<'_>) {
         .is("no user sshd")
         .wants("the line of the package")
         .says("Privilege separation user sshd does not exist");
+    let finding = super::account::unless_in_the_way(case.view, finding);
     match case.system.names.passwd_service() {
         Some(service) if !case.system.names.passwd_from_file() => {
             let missing = format!("whether the name service {service} knows the user sshd");

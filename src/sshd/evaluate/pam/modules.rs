@@ -184,6 +184,7 @@ impl<'a> Host<'a> {
                 .at("/etc/shadow")
                 .is(format!("no usable line for {}", self.case.name()))
                 .wants(format!("a line for {}", self.case.name()));
+            let finding = super::super::account::unless_in_the_way(self.case.view, finding);
             return Answer::because(Code::AUTHINFO_UNAVAIL, finding);
         };
         let today = today(self.case);
