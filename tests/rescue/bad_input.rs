@@ -1,7 +1,7 @@
 //! What cannot be worked with: one clear paragraph, the documented exit status, JSON that says the same, and an untouched volume.
 
 use crate::kit::program::{Run, program, volrescue};
-use crate::kit::volume::{Filesystem, Image, Table};
+use crate::kit::volume::{Filesystem, Image, Table, Tree};
 use crate::kit::{Scratch, USER, public_key, script};
 use crate::{Case, Needs};
 use anyhow::{Context as _, Result, ensure};
@@ -54,6 +54,24 @@ pub(crate) fn cases() -> Vec<Case> {
             &["compression"],
         ),
         (
+            "ext4-feature-that-nobody-knows",
+            "truncate -s 64M $F; mkfs.ext4 -q -O ^metadata_csum $F; debugfs -w -R 'set_super_value feature_incompat 0x800002c2' $F 2>/dev/null",
+            &["uses unknown feature 0x80000000"],
+        ),
+        (
+            "xfs-feature-that-nobody-knows",
+            "truncate -s 304M $F; mkfs.xfs -q $F; xfs_db -x -c 'sb 0' -c 'write -d features_incompat 0x80000003' $F >/dev/null 2>&1",
+            &["uses unknown feature 0x80000000"],
+        ),
+        (
+            "btrfs-feature-that-nobody-knows",
+            // The checksum is wrong then, too; the kernel says either.
+            "truncate -s 128M $F; mkfs.btrfs -q $F >/dev/null; printf '\\200' | dd of=$F bs=1 seek=$((65536 + 188 + 7)) conv=notrunc status=none",
+            &["uses unknown feature 0x8000000000000000", "damaged"],
+        ),
+        ("gzip", "printf '\\037\\213\\010' >$F", &["gzip"]),
+        ("qcow2", "printf 'QFI\\373\\000\\000\\000\\003' >$F; truncate -s 10M $F", &["qcow2"]),
+        (
             "corrupt-superblock",
             "truncate -s 64M $F; mkfs.ext4 -q $F; dd if=/dev/urandom of=$F bs=1k seek=1 count=1 conv=notrunc status=none",
             &["neither a partition table nor a filesystem", "only zeros", "text", "superblock"],
@@ -78,6 +96,11 @@ pub(crate) fn cases() -> Vec<Case> {
         ("corrupt-gpt-with-good-backup", Needs::Loop, backup_table),
         ("several-roots", Needs::Loop, several_roots),
         ("user-unknown", Needs::Loop, user_unknown),
+        ("no-such-partition-or-root", Needs::Loop, no_such_choice),
+        ("what-is-no-disk", Needs::Root, no_disk),
+        ("image-that-cannot-be-written", Needs::Loop, unwritable_image),
+        ("keys-that-cannot-be-read", Needs::Root, unreadable_keys),
+        ("xfs-of-version-4", Needs::Loop, xfs_4),
         ("bad-keys", Needs::Loop, bad_keys),
         ("no-terminal-and-no-yes", Needs::Loop, no_terminal),
         ("classes-that-come-later", Needs::Loop, classes_that_come_later),
@@ -191,6 +214,85 @@ fn several_roots() -> Result<()> {
         ensure!(run.json()?.value["root"]["partition"] == number, "partition\n{}", run.transcript());
     }
     Ok(())
+}
+
+fn no_such_choice() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let before = image.digest()?;
+    let path = image.path.as_os_str();
+    told(&["diagnose".as_ref(), "--partition".as_ref(), "7".as_ref(), path], &[3], &["no partition 7"])?;
+    told(&["diagnose".as_ref(), "--root".as_ref(), "nix".as_ref(), path], &[3], &["is named nix"])?;
+    let tree = Tree::healthy()?;
+    let arguments = ["diagnose".as_ref(), "--partition".as_ref(), "1".as_ref(), tree.path.as_os_str()];
+    told(&arguments, &[2], &["is a directory"])?;
+    ensure!(image.digest()? == before, "the image was written");
+    Ok(())
+}
+
+fn no_disk() -> Result<()> {
+    let scratch = Scratch::new()?;
+    script("mkfifo \"$S/fifo\"; ln -s loop \"$S/loop\"", &[("S", scratch.path())])?;
+    told(&["diagnose".as_ref(), "/dev/zero".as_ref()], &[3], &["character device"])?;
+    told(&["diagnose".as_ref(), scratch.join("fifo").as_os_str()], &[3], &["is a FIFO"])?;
+    told(&["diagnose".as_ref(), scratch.join("loop").as_os_str()], &[3], &["symbolic links"])?;
+    told(&["diagnose".as_ref(), "".as_ref()], &[3], &["empty name"])?;
+    told(&["diagnose".as_ref(), "vol-0123456789abcdef0".as_ref()], &[3], &["is not attached"])?;
+    Ok(())
+}
+
+/// Immutable, and on a filesystem that is mounted read-only.
+fn unwritable_image() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    image.change("chmod 777 $H")?;
+    let before = image.digest()?;
+    let output = script(
+        "chattr +i \"$DISK\"; trap 'chattr -i \"$DISK\"' EXIT
+         repair() { status=0; \"$V\" repair --yes --user admin --state-dir \"$S\" \"$1\" 2>&1 || status=$?; echo \"[repair $status]\"; }
+         repair \"$DISK\"
+         chattr -i \"$DISK\"
+         mkdir \"$D/place\"; mount --bind \"$D\" \"$D/place\"; mount -o remount,bind,ro \"$D/place\"
+         repair \"$D/place/disk.img\"
+         status=0; \"$V\" diagnose --user admin \"$D/place/disk.img\" 2>&1 || status=$?; echo \"[diagnose $status]\"
+         umount \"$D/place\"",
+        &[
+            ("DISK", &image.path),
+            ("D", image.scratch.path()),
+            ("S", &image.scratch.join("state")),
+            ("V", &program()),
+        ],
+    )?;
+    ensure!(output.matches("[repair 3]").count() == 2, "{output}");
+    ensure!(
+        output.contains("lsattr") && output.contains("mounted read-only"),
+        "no way out is named\n{output}"
+    );
+    ensure!(output.contains("[diagnose 1]"), "what can't be written can be looked at\n{output}");
+    ensure!(image.digest()? == before, "the image was written");
+    Ok(())
+}
+
+fn unreadable_keys() -> Result<()> {
+    let tree = Tree::healthy()?;
+    let before = tree.manifest()?;
+    let scratch = Scratch::new()?;
+    script("cd \"$S\"; mkdir directory; mkfifo fifo; head -c 2M /dev/zero >large", &[("S", scratch.path())])?;
+    for (name, words) in
+        [("directory", "directory"), ("fifo", "fifo"), ("large", "1 MiB"), ("missing", "missing")]
+    {
+        let key = scratch.join(name);
+        let arguments = ["diagnose".as_ref(), "--key".as_ref(), key.as_os_str(), tree.path.as_os_str()];
+        told(&arguments, &[2], &[words])?;
+    }
+    ensure!(before == tree.manifest()?, "the tree was written");
+    Ok(())
+}
+
+/// A kernel with the old format takes it, one without names it.
+fn xfs_4() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = scratch.join("disk.img");
+    script("truncate -s 304M \"$F\"; mkfs.xfs -q -m crc=0 \"$F\" 2>/dev/null", &[("F", &file)])?;
+    told(&["diagnose".as_ref(), file.as_os_str()], &[3], &["version 4", "an empty filesystem"]).map(drop)
 }
 
 fn user_unknown() -> Result<()> {

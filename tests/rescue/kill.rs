@@ -4,7 +4,7 @@
 use crate::kit::program::{diagnose, program, repair};
 use crate::kit::random::{Random, count};
 use crate::kit::volume::{Filesystem, Image, Table};
-use crate::kit::{USER, public_key};
+use crate::kit::{USER, public_key, script};
 use crate::{Case, Needs};
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
@@ -26,6 +26,13 @@ pub(crate) fn cases() -> Vec<Case> {
         let filesystem = [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs][number % 3];
         let name = format!("kill::{}-{number:02}", filesystem.name());
         cases.push(Case::new(name, Needs::Loop, move || killed(filesystem)));
+    }
+    for filesystem in [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs] {
+        for device in [false, true] {
+            let what = if device { "device" } else { "image" };
+            let name = format!("kill::{}-{what}-run-again-at-once", filesystem.name());
+            cases.push(Case::new(name, Needs::Loop, move || again_at_once(filesystem, device)));
+        }
     }
     cases
 }
@@ -79,6 +86,41 @@ fn killed(filesystem: Filesystem) -> Result<()> {
     let after = image.login(USER)?;
     ensure!(after.accepted, "{said}: sshd refuses after the second run\n{}\n{}", run.transcript(), after.log);
     image.check().with_context(|| said.clone())
+}
+
+/// What a killed run leaves for a moment is no reason to refuse the next one, on an image or on a disk.
+fn again_at_once(filesystem: Filesystem, device: bool) -> Result<()> {
+    let image = wreck(filesystem)?;
+    // The disk is a loop device on the image.
+    let said = script(
+        r#"
+        target=$DISK
+        if [ "$DEVICE" = true ]; then
+            target=$(losetup --find --show "$DISK")
+            trap 'losetup --detach "$target"' EXIT
+        fi
+        again() { "$V" repair --yes --create-user --user admin --key "$K" --state-dir "$S" "$target"; }
+        for pause in 0.02 0.05 0.1 0.2; do
+            # Not in a subshell, which would live on.
+            "$V" repair --yes --create-user --user admin --key "$K" --state-dir "$S" "$target" >/dev/null 2>&1 &
+            sleep $pause
+            kill -KILL $! 2>/dev/null || true
+            # The shell waits for the process, not for what the kernel does after it.
+            wait $! 2>/dev/null || true
+            again >"$S.log" 2>&1 || { echo "after $pause: $?"; cat "$S.log"; exit 0; }
+        done
+        echo fine
+        "#,
+        &[
+            ("DISK", &image.path),
+            ("DEVICE", Path::new(if device { "true" } else { "false" })),
+            ("V", &program()),
+            ("K", &public_key()?),
+            ("S", &image.scratch.join("state")),
+        ],
+    )?;
+    ensure!(said.trim_end() == "fine", "{said}");
+    image.check()
 }
 
 /// Loop devices, mounts and processes that still have to do with the image.

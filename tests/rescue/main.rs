@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test sets up and looks at the volume from outside")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "scripts/differential prints its own report")]
 
+mod answers;
 mod bad_input;
 mod cli;
 mod differential;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         fixes::cases(),
         readonly::cases(),
         hostile_home::cases(),
+        answers::cases(),
         bad_input::cases(),
         kill::cases(),
         shell::cases(),
