@@ -64,8 +64,11 @@ pub fn add_member(text: &[u8], number: u32, index: usize, user: &[u8]) -> Option
         None => return None,
     };
     let members = &line[list..];
-    let line = if field::skip_spaces(members).is_empty() || visible.len() != line.len() {
-        // What follows a NUL is not seen, and a lone carriage return must not become part of the name.
+    let in_front =
+        field::skip_spaces(members).is_empty() || members.ends_with(b"\r") || visible.len() != line.len();
+    let line = if in_front {
+        // What follows a NUL is not seen, a lone carriage return must not become part of the name, and one that ends
+        // the line goes on ending it.
         let comma: &[u8] = if members.is_empty() { b"" } else { b"," };
         [&line[..list], user, comma, members].concat()
     } else {
@@ -139,7 +142,7 @@ mod tests {
             (b"adm:x:4:a,b\n", b"adm:x:4:a,b,u\n"),
             (b"adm:x:4:a,\n", b"adm:x:4:a,u\n"),
             (b"adm:x:4:\r\n", b"adm:x:4:u,\r\n"),
-            (b"adm:x:4:a\r\n", b"adm:x:4:a\r,u\n"),
+            (b"adm:x:4:a\r\n", b"adm:x:4:u,a\r\n"),
             (b"adm:x:4:a\0b\n", b"adm:x:4:u,a\0b\n"),
         ] {
             let text = add_member(line, 1, 3, b"u").unwrap();

@@ -193,7 +193,7 @@ impl Image {
 
     /// Waits until the kernel has let go of the image: the last close of a loop device may lag on a busy machine.
     fn settle(&self) -> Result<()> {
-        for _ in 0..100 {
+        for _ in 0..400 {
             if self.loops()?.is_empty() {
                 return Ok(());
             }
