@@ -311,6 +311,7 @@ checks! {
     MaxSessionsZero "max-sessions-zero" SshdConfig "MaxSessions or MaxAuthTries leaves no room for a login.";
     // beside the way
     ClientKeyMode "client-key-mode" Permissions "A private key or config in .ssh is open to others, so the user's own ssh refuses it.";
+    LabelWrong "label-wrong" Permissions "The SELinux label of a file on the way is missing, or not the one that the volume's policy gives it.";
     SudoersMode "sudoers-mode" System "sudo refuses to work with the mode or owner of its own files.";
     ServiceDisabled "service-disabled" Service "The ssh service is masked, disabled or kept from starting.";
 }

@@ -1,11 +1,13 @@
 //! What was seen of a mounted volume, remembered: the [`View`] of a [`Root`].
 
 use crate::root::Root;
+use crate::selinux::Policy;
 use crate::view::{LIST_LIMIT, LookError, Stat, View};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// How many answers of one kind are remembered before all of them are forgotten.
 const MEMORY: usize = 4096;
@@ -24,6 +26,7 @@ pub struct Inventory<'a> {
     contents: Memory<Vec<u8>>,
     content_bytes: RefCell<usize>,
     xattrs: Memory<Option<Vec<u8>>, (PathBuf, String)>,
+    selinux: OnceCell<Rc<Policy>>,
 }
 
 impl<'a> Inventory<'a> {
@@ -38,6 +41,7 @@ impl<'a> Inventory<'a> {
             contents: Memory::default(),
             content_bytes: RefCell::default(),
             xattrs: RefCell::default(),
+            selinux: OnceCell::new(),
         }
     }
 }
@@ -111,5 +115,9 @@ impl View for Inventory<'_> {
     fn xattr(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, LookError> {
         let key = (path.to_path_buf(), name.to_owned());
         remembered(&self.xattrs, &key, || self.root.xattr(path, name))
+    }
+
+    fn selinux(&self) -> Rc<Policy> {
+        Rc::clone(self.selinux.get_or_init(|| Rc::new(Policy::read(self))))
     }
 }

@@ -20,7 +20,7 @@
 //! - *words*: [`run`], [`cli`], [`report`];
 //! - *effects*: [`volume`], [`inventory`], [`apply`], [`journal`], [`undo`], [`shell`], over [`root`], over [`sys`];
 //! - *pure*: [`sshd`], [`accounts`], [`keys`], [`permissions`], [`os`], [`plan`], [`finding`], [`view`], [`probe`],
-//!   [`fstab`].
+//!   [`fstab`], [`selinux`].
 //!
 //! A pure module imports no effect: what it wants to know of the volume it asks a [`view::View`].
 
@@ -40,6 +40,7 @@ pub mod probe;
 pub mod report;
 pub mod root;
 pub mod run;
+pub mod selinux;
 pub mod shell;
 pub mod sshd;
 pub mod sys;

@@ -8,7 +8,7 @@ pub mod action;
 pub mod builder;
 mod fix;
 pub mod keys;
-pub mod label;
+mod label;
 mod lines;
 pub mod login_path;
 pub mod outside_sshd;
@@ -146,7 +146,7 @@ fn restore_entries(
         ));
         plan.origins.iter().for_each(|origin| builder.note(origin.clone()));
         for action in plan.actions {
-            add_labelled(builder, action, label::Role::System);
+            builder.add(action);
         }
     } else if system.shadow.by_name(user).is_none() {
         let actions = user::restore_shadow(&builder.view, os, name, today)?;
@@ -155,7 +155,7 @@ fn restore_entries(
     if System::read(&builder.view).passwd.by_name(b"sshd").is_none() {
         let plan = user::recreate_sshd(&builder.view, os, today)?;
         for action in plan.actions {
-            add_labelled(builder, action, label::Role::System);
+            builder.add(action);
         }
     }
     Ok(())
@@ -225,6 +225,21 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
     // What was hidden behind other faults until now.
     fix_classes(builder, &user, wish);
     chown_tree(builder, &user, &home, &wrong, wish);
+    labels(builder, name, &home, wish);
+}
+
+/// Labels are no reason of sshd's to refuse, so `--minimal` leaves them.
+fn labels(builder: &mut Builder<'_>, name: &BString, home: &Home, wish: &Wish) {
+    if wish.minimal || !builder.view.selinux().labels() {
+        return;
+    }
+    let answer = ask(&builder.view, &System::read(&builder.view), name, wish);
+    label::mend(builder, &answer.findings);
+    if let Home::Own(found) = home
+        && wish.fix.contains(&FixedBy::System)
+    {
+        label::mend_home(builder, &found.path);
+    }
 }
 
 fn fix_classes(builder: &mut Builder<'_>, user: &PasswdEntry, wish: &Wish) {
@@ -292,26 +307,8 @@ fn usable_keys(builder: &mut Builder<'_>, system: &System, name: &BString, wish:
 
 fn make_home(builder: &mut Builder<'_>, path: &Path, user: &PasswdEntry) {
     for action in user::skeleton(&builder.view, path, user.uid, user.gid) {
-        let role = match action.path.strip_prefix(path) {
-            Err(_) => label::Role::System,
-            Ok(below) if below.as_os_str().is_empty() => label::Role::Home,
-            Ok(below) if below.starts_with(".ssh") => label::Role::SshHome,
-            Ok(_) => label::Role::HomeContent,
-        };
-        add_labelled(builder, action, role);
+        builder.add(action);
     }
-}
-
-/// Adds an action with the label that what it makes should have.
-fn add_labelled(builder: &mut Builder<'_>, mut action: Action, role: label::Role) {
-    let label = label::for_new(&builder.view, &action.path, role);
-    match &mut action.change {
-        Change::CreateDirectory { xattrs, .. } | Change::WriteFile { before: Before::Absent, xattrs, .. } => {
-            xattrs.extend(label);
-        }
-        _ => {}
-    }
-    builder.add(action);
 }
 
 /// A missing `.ssh` is made even where no key is given: it is part of the documented tree.

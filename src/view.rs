@@ -5,8 +5,10 @@
 //! Paths are absolute in the volume, and a `View` never follows a symbolic link: [`walk()`] does, inside the volume,
 //! and remembers what it passed.
 
+use crate::selinux::Policy;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 #[cfg(test)]
 pub(crate) mod memory;
@@ -179,6 +181,9 @@ pub trait View {
     /// # Errors
     /// [`LookError`], as the kernel would answer.
     fn xattr(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, LookError>;
+
+    /// The SELinux policy of the volume, read once in the life of a view.
+    fn selinux(&self) -> Rc<Policy>;
 }
 
 /// The most names of one directory that [`View::list`] gives.

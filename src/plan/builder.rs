@@ -1,7 +1,8 @@
 //! The growing plan: each action is tried on an [`Overlay`] at once, so that the next step sees its effect.
 
-use super::{Action, Change, Overlay};
+use super::{Action, Change, Overlay, label};
 use crate::permissions::{Access, Identity, acl, may};
+use crate::selinux;
 use crate::view::{Stat, View};
 use std::path::Path;
 
@@ -31,7 +32,33 @@ impl<'a> Builder<'a> {
 
     /// Adds an action made elsewhere. A file is written once: a second writing takes the place of the first, so that
     /// what is expected before it is still what the volume has.
+    ///
+    /// What is made or replaced gets the label that the volume's policy gives it.
     pub fn add(&mut self, mut action: Action) {
+        let label = label::of_action(&self.view, &action).unwrap_or_else(|why| {
+            self.note(format!("{} gets no SELinux label: {why}", action.path.display()));
+            None
+        });
+        if let Some(label) = label {
+            match &mut action.change {
+                Change::CreateDirectory { xattrs, .. } | Change::WriteFile { xattrs, .. } => {
+                    xattrs.push((selinux::XATTR.to_owned(), label));
+                }
+                // A link has no place for it.
+                _ => {
+                    let (path, why) = (action.path.clone(), action.why.clone());
+                    self.add_labelled(action);
+                    let change =
+                        Change::SetXattr { name: selinux::XATTR.into(), from: None, to: Some(label) };
+                    self.add_labelled(Action { path, change, why });
+                    return;
+                }
+            }
+        }
+        self.add_labelled(action);
+    }
+
+    fn add_labelled(&mut self, mut action: Action) {
         self.view.apply(&action);
         let earlier = self.actions.iter().position(|earlier| {
             earlier.path == action.path && matches!(earlier.change, Change::WriteFile { .. })

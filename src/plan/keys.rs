@@ -2,7 +2,6 @@
 
 use super::action::{Before, Change};
 use super::builder::Builder;
-use super::label::{self, Role};
 use super::login_path::{Reach, make_parents};
 use crate::keys::PublicKey;
 use crate::keys::authorized_keys::{self, KeyLine, Line};
@@ -193,7 +192,6 @@ fn create(
     let inside = reach.in_home(&path);
     let (mode, uid, gid) = if inside { (0o600, reach.user.uid, reach.user.gid) } else { (0o644, 0, 0) };
     let content = authorized_keys::append(b"", lines);
-    let xattrs = label::for_new(&builder.view, &path, Role::of_new(inside));
-    builder.push(&path, Change::WriteFile { before, content, mode, uid, gid, xattrs }, why);
+    builder.push(&path, Change::WriteFile { before, content, mode, uid, gid, xattrs: Vec::new() }, why);
     true
 }

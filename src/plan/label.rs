@@ -1,72 +1,88 @@
-//! The SELinux label of what a plan makes anew: the parent's context with the type that the reference policy gives.
-//!
-//! A volume whose parent directory has no label gets none.
+//! SELinux labels in a plan: what it makes or replaces gets the label that the volume's own policy gives to that path,
+//! and wrong labels on the login path become right. Where SELinux is off there is nothing to do.
 
-use crate::view::View;
-use std::path::Path;
+use super::action::{Action, Change};
+use super::builder::Builder;
+use crate::finding::{CheckId, Finding};
+use crate::selinux::{self, Label, XATTR};
+use crate::view::{FileKind, View};
+use std::path::{Path, PathBuf};
 
-/// The xattr of the label.
-pub const SELINUX: &str = "security.selinux";
+/// The most entries of a home that are looked at, and that are changed.
+const MOST_ENTRIES: usize = 200_000;
+const MOST_CHANGES: usize = 20_000;
 
-/// What the new thing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// A home directory.
-    Home,
-    /// `.ssh` or something in it.
-    SshHome,
-    /// Another file in a home.
-    HomeContent,
-    /// Anything else: as its parent.
-    System,
-}
-
-impl Role {
-    /// Of a directory or file of keys.
-    #[must_use]
-    pub fn of_new(in_home: bool) -> Self {
-        if in_home { Self::SshHome } else { Self::System }
-    }
-}
-
-/// The attributes for something new at `path`, whose parent exists.
-#[must_use]
-pub fn for_new(view: &dyn View, path: &Path, role: Role) -> Vec<(String, Vec<u8>)> {
-    let Some(parent) = path.parent() else { return Vec::new() };
-    let Ok(Some(label)) = view.xattr(parent, SELINUX) else { return Vec::new() };
-    let text = String::from_utf8_lossy(&label);
-    let parts: Vec<&str> = text.trim_end_matches('\0').splitn(4, ':').collect();
-    let [user, object, parent_type, ..] = parts[..] else { return Vec::new() };
-    let label_type = match role {
-        Role::Home => "user_home_dir_t",
-        Role::SshHome => "ssh_home_t",
-        Role::HomeContent => "user_home_t",
-        Role::System => parent_type,
+/// The label that `action` should give to what it makes or replaces, as the value of the xattr; `None` where none is to
+/// be set.
+///
+/// # Errors
+/// In words: why it cannot be told.
+pub(super) fn of_action(view: &dyn View, action: &Action) -> Result<Option<Vec<u8>>, String> {
+    let kind = match &action.change {
+        Change::CreateDirectory { .. } => FileKind::Directory,
+        Change::WriteFile { .. } => FileKind::Regular,
+        Change::CreateLink { .. } => FileKind::Symlink,
+        _ => return Ok(None),
     };
-    let mut context = format!("{user}:{object}:{label_type}");
-    if let Some(range) = parts.get(3) {
-        context.push(':');
-        context.push_str(range);
+    let policy = view.selinux();
+    if let Some(why) = policy.unreadable() {
+        return Err(format!("{why}; run restorecon(8) on it after the boot"));
     }
-    context.push('\0');
-    vec![(SELINUX.to_owned(), context.into_bytes())]
+    let now = match view.lstat(&action.path) {
+        Ok(stat) if stat.kind == kind => view.xattr(&action.path, XATTR).unwrap_or_default(),
+        _ => None,
+    };
+    match policy.restore(&action.path, kind, now.as_deref()) {
+        Label::Right => Ok(None),
+        Label::Wrong(context) => Ok(Some(selinux::value(&context))),
+        Label::Undecided(why) => Err(why),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::view::memory::MemTree;
+/// Plans the labels that findings ask for.
+pub(super) fn mend(builder: &mut Builder<'_>, findings: &[Finding]) {
+    for finding in findings {
+        if finding.check != CheckId::LabelWrong {
+            continue;
+        }
+        let Some(path) = &finding.path else { continue };
+        set(builder, path);
+    }
+}
 
-    #[test]
-    fn a_new_file_of_keys_has_the_type_that_sshd_may_read() {
-        let mut tree = MemTree::new();
-        tree.dir("/home/u", 0o700, 1, 1).set_xattr(
-            "/home/u",
-            SELINUX,
-            b"unconfined_u:object_r:user_home_dir_t:s0\0",
-        );
-        let label = for_new(&tree, Path::new("/home/u/.ssh"), Role::SshHome);
-        assert_eq!(label, [(SELINUX.to_owned(), b"unconfined_u:object_r:ssh_home_t:s0\0".to_vec())]);
-        assert!(for_new(&tree, Path::new("/etc/x"), Role::System).is_empty());
+fn set(builder: &mut Builder<'_>, path: &Path) -> bool {
+    let Some(stat) = builder.stat(path).filter(|stat| stat.is_dir() || stat.nlink == 1) else { return false };
+    let Ok(from) = builder.view.xattr(path, XATTR) else { return false };
+    let Label::Wrong(context) = builder.view.selinux().restore(path, stat.kind, from.as_deref()) else {
+        return false;
+    };
+    let to = Some(selinux::value(&context));
+    builder.push(path, Change::SetXattr { name: XATTR.into(), from, to }, "the label of the volume's policy");
+    true
+}
+
+/// Plans the labels of everything in a home, on its own filesystem and never of a file with another name elsewhere.
+pub(super) fn mend_home(builder: &mut Builder<'_>, home: &Path) {
+    if !builder.view.selinux().labels() {
+        return;
+    }
+    let Some(top) = builder.stat(home) else { return };
+    let mut open: Vec<PathBuf> = vec![home.to_path_buf()];
+    let (mut seen, mut changed) = (0, 0);
+    while let Some(path) = open.pop() {
+        seen += 1;
+        if seen > MOST_ENTRIES || changed >= MOST_CHANGES {
+            builder.note(format!("{} holds more than is labelled: run restorecon -R on it", home.display()));
+            return;
+        }
+        let Some(stat) = builder.stat(&path).filter(|stat| stat.dev == top.dev || stat.ino > u64::MAX / 2)
+        else {
+            continue;
+        };
+        changed += usize::from(set(builder, &path));
+        if stat.is_dir() {
+            let names = builder.view.list(&path).unwrap_or_default();
+            open.extend(names.iter().take(MOST_ENTRIES).map(|name| path.join(name)));
+        }
     }
 }

@@ -281,8 +281,7 @@ pub fn make_parents(builder: &mut Builder<'_>, path: &Path, reach: &Reach<'_>) -
             return None;
         }
         let (mode, uid, gid) = if inside { (0o700, reach.user.uid, reach.user.gid) } else { (0o755, 0, 0) };
-        let xattrs = super::label::for_new(&builder.view, &missing, super::label::Role::of_new(inside));
-        let change = super::Change::CreateDirectory { mode, uid, gid, xattrs };
+        let change = super::Change::CreateDirectory { mode, uid, gid, xattrs: Vec::new() };
         builder.push(&missing, change, "the directory of keys is missing");
     }
     None

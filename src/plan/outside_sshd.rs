@@ -4,7 +4,6 @@
 use super::action::{Action, Before, Change};
 use super::builder::Builder;
 use super::fix::{self, Proposal, why};
-use super::label::{self, Role};
 use super::lines::{ADDED, Lines};
 use crate::finding::{CheckId, Finding, FixedBy};
 use crate::sshd::evaluate::Evaluation;
@@ -50,7 +49,7 @@ fn allow(view: &dyn View, finding: &Finding) -> Proposal {
             mode: 0o644,
             uid: 0,
             gid: 0,
-            xattrs: label::for_new(view, &path, Role::System),
+            xattrs: Vec::new(),
         };
         return Ok(vec![Action { path, change, why: why(finding) }]);
     }

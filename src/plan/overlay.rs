@@ -2,10 +2,12 @@
 
 use super::action::{Action, Change, TreeOwners};
 use crate::permissions::acl;
+use crate::selinux::Policy;
 use crate::view::{FileKind, LIST_LIMIT, LookError, Stat, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// What differs from the volume below at one path.
 #[derive(Clone, Debug)]
@@ -201,6 +203,11 @@ impl View for Overlay<'_> {
             Ok(_) if self.hides_base(path) => Ok(None),
             Ok(_) => self.base.xattr(path, name),
         }
+    }
+
+    /// No action changes the policy.
+    fn selinux(&self) -> Rc<Policy> {
+        self.base.selinux()
     }
 }
 

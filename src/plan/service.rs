@@ -4,7 +4,6 @@
 use super::action::{Action, Before, Change};
 use super::builder::Builder;
 use super::fix::{self, Proposal, why};
-use super::label::{self, Role};
 use crate::finding::{CheckId, Finding, FixedBy};
 use crate::sshd::evaluate::Evaluation;
 use crate::view::{LookError, View, follow, read_following};
@@ -59,8 +58,7 @@ fn enable(view: &dyn View, unit: &Path, finding: &Finding) -> Proposal {
         };
         let directory = link.parent().unwrap_or(&own).to_path_buf();
         if view.lstat(&directory) == Err(LookError::NotFound) && !made.contains(&directory) {
-            let xattrs = label::for_new(view, &directory, Role::System);
-            let change = Change::CreateDirectory { mode: 0o755, uid: 0, gid: 0, xattrs };
+            let change = Change::CreateDirectory { mode: 0o755, uid: 0, gid: 0, xattrs: Vec::new() };
             actions.push(Action { path: directory.clone(), change, why: why.clone() });
             made.push(directory);
         }

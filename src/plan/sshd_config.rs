@@ -4,7 +4,6 @@
 use super::action::{Action, Before, Change};
 use super::builder::Builder;
 use super::fix::{self, Proposal, why};
-use super::label::{self, Role};
 use super::lines::{ADDED, Lines, is_plain_name};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy};
@@ -174,8 +173,8 @@ fn create(view: &dyn View, build: &Build) -> Option<Action> {
         }
     };
     let mode = if build.family == Family::RedHat { 0o600 } else { 0o644 };
-    let xattrs = label::for_new(view, path, Role::System);
-    let change = Change::WriteFile { before: Before::Absent, content, mode, uid: 0, gid: 0, xattrs };
+    let change =
+        Change::WriteFile { before: Before::Absent, content, mode, uid: 0, gid: 0, xattrs: Vec::new() };
     Some(Action { path: path.to_owned(), change, why: "sshd does not start without it".to_owned() })
 }
 

@@ -114,10 +114,9 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, modes: &SystemModes) -
                 && let Some(name) = path.file_name()
             {
                 let path = parent.path.join(name);
-                let xattrs = super::label::for_new(&builder.view, &path, super::label::Role::System);
                 builder.push(
                     &path,
-                    super::Change::CreateDirectory { mode: 0o711, uid: 0, gid: 0, xattrs },
+                    super::Change::CreateDirectory { mode: 0o711, uid: 0, gid: 0, xattrs: Vec::new() },
                     why,
                 );
             }

@@ -273,17 +273,29 @@ fn keys_beside_a_home_that_is_the_root_directory_stay_roots() {
 }
 
 #[test]
-fn a_new_home_has_labels_where_the_volume_has_them() {
+fn what_is_made_and_what_is_on_the_way_gets_the_label_of_the_volumes_policy() {
     let mut bed = Bed::debian();
-    bed.remove(HOME).set_xattr("/home", label::SELINUX, b"system_u:object_r:home_root_t:s0\0");
+    crate::selinux::tests::with_policy(&mut bed.tree);
+    bed.remove(HOME);
+    for (path, label) in [
+        ("/", "system_u:object_r:root_t:s0\0"),
+        ("/home", "system_u:object_r:etc_t:s0\0"),
+        ("/etc/passwd", "staff_u:object_r:etc_t:s0:c1\0"),
+    ] {
+        bed.set_xattr(path, crate::selinux::XATTR, label.as_bytes());
+    }
     let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
     let view = after(&bed, &plan);
     let label = |path: &str| {
-        view.xattr(Path::new(path), label::SELINUX).unwrap().map(|raw| String::from_utf8(raw).unwrap())
+        view.xattr(Path::new(path), crate::selinux::XATTR).unwrap().map(|raw| String::from_utf8(raw).unwrap())
     };
-    assert_eq!(label(HOME).as_deref(), Some("system_u:object_r:user_home_dir_t:s0\0"));
-    assert_eq!(label(SSH).as_deref(), Some("system_u:object_r:ssh_home_t:s0\0"));
-    assert_eq!(label(KEYS).as_deref(), Some("system_u:object_r:ssh_home_t:s0\0"));
+    assert_eq!(label(HOME).as_deref(), Some("unconfined_u:object_r:user_home_dir_t:s0\0"));
+    assert_eq!(label(SSH).as_deref(), Some("unconfined_u:object_r:ssh_home_t:s0\0"));
+    assert_eq!(label(KEYS).as_deref(), Some("unconfined_u:object_r:ssh_home_t:s0\0"));
+    assert_eq!(label("/home").as_deref(), Some("system_u:object_r:home_root_t:s0\0"));
+    assert_eq!(label("/etc/passwd").as_deref(), Some("staff_u:object_r:passwd_file_t:s0:c1\0"));
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept);
+    assert!(!plan.predicted[0].findings.iter().any(|finding| finding.check == CheckId::LabelWrong));
 }
 
 #[test]

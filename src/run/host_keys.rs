@@ -8,7 +8,6 @@
 use crate::error::Refusal;
 use crate::finding::CheckId;
 use crate::os::OsFacts;
-use crate::plan::label::{self, Role};
 use crate::plan::{Action, Before, Change};
 use crate::report::UserReport;
 use crate::sshd::evaluate::System;
@@ -59,14 +58,7 @@ pub(super) fn make(
         let why = "no usable host key of this kind";
         let write = |path: &Path, before: Before, content: Vec<u8>, mode: u32, gid: u32| Action {
             path: path.to_path_buf(),
-            change: Change::WriteFile {
-                before,
-                content,
-                mode,
-                uid: 0,
-                gid,
-                xattrs: label::for_new(view, path, Role::System),
-            },
+            change: Change::WriteFile { before, content, mode, uid: 0, gid, xattrs: Vec::new() },
             why: why.into(),
         };
         actions.push(write(&place, before, private, mode.mode, mode.gid));

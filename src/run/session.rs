@@ -16,7 +16,7 @@ use crate::report::progress::CopyProgress;
 use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
 use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
-use crate::view::{LookError, TEXT_LIMIT, View, read_following};
+use crate::view::{LookError, View};
 use crate::volume::{
     self, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, RootInfo, Target,
     TargetKind, Unmounted, Volume,
@@ -169,7 +169,7 @@ impl Session {
             os_version: known(&os.version),
             os_name: known(&os.name),
             sshd: system.build.text.clone(),
-            selinux: selinux(&inventory),
+            selinux: inventory.selinux().mode().word(),
             journal: match info.journal {
                 FsJournal::Clean => "clean",
                 FsJournal::Dirty => "dirty",
@@ -437,28 +437,6 @@ fn next_step(report: &Report) -> Option<String> {
         "block" => Some("detach the disk, give it back to its machine as root disk, and log in".into()),
         "image" => Some("boot the image and log in".into()),
         _ => None,
-    }
-}
-
-/// SELinux as the volume would boot with it: its configuration, and whether there is a policy at all.
-fn selinux(view: &dyn View) -> &'static str {
-    let Ok(config) = read_following(view, Path::new("/etc/selinux/config"), TEXT_LIMIT) else {
-        return "disabled";
-    };
-    let value = |name: &str| {
-        let lines = config.lines().map(<[u8]>::trim_ascii);
-        let mut values = lines.filter_map(|line| line.strip_prefix(name.as_bytes()));
-        values.next_back().map(|value| value.trim_ascii().to_str_lossy().to_lowercase())
-    };
-    let policy = value("SELINUXTYPE=").unwrap_or_else(|| "targeted".into());
-    let directory = Path::new("/etc/selinux").join(&policy).join("contexts/files");
-    if policy.contains('/') || crate::view::follow(view, &directory).is_err() {
-        return "disabled";
-    }
-    match value("SELINUX=").as_deref() {
-        Some("enforcing") => "enforcing",
-        Some("permissive") => "permissive",
-        _ => "disabled",
     }
 }
 

@@ -19,6 +19,7 @@ mod account;
 mod advice;
 mod hostkey;
 mod hosts;
+mod labels;
 mod names;
 mod negotiation;
 mod pam;
@@ -224,6 +225,7 @@ pub fn evaluate(view: &dyn View, system: &System, question: &Question<'_>) -> Ev
     pam::check(&mut case, user);
     session::check(&mut case, user, &who);
     advice::check(&mut case, user, &tried.key_files);
+    labels::check(&mut case, user, &tried.key_files);
     case.ended(&effective, user, tried)
 }
 

@@ -1,9 +1,11 @@
 //! A volume in memory, for the tests of the pure floor.
 
 use super::{FileKind, LookError, Stat, View};
+use crate::selinux::Policy;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -135,5 +137,9 @@ impl View for MemTree {
 
     fn xattr(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, LookError> {
         Ok(self.look(path)?.xattrs.get(name).cloned())
+    }
+
+    fn selinux(&self) -> Rc<Policy> {
+        Rc::new(Policy::read(self))
     }
 }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use volrescue::selinux::Policy;
 use volrescue::view::{FileKind, LookError, Stat, View};
 
 /// The tree, with /etc taken from elsewhere and /etc/ssh from a third place: as the mounts of the test lay them.
@@ -80,5 +82,9 @@ impl View for Laid {
 
     fn xattr(&self, _path: &Path, _name: &str) -> Result<Option<Vec<u8>>, LookError> {
         Ok(None)
+    }
+
+    fn selinux(&self) -> Rc<Policy> {
+        Rc::new(Policy::read(self))
     }
 }
