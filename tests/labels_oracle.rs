@@ -89,7 +89,7 @@ fn path_of(rule: &str, random: &mut Random) -> String {
         1 => out = out.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.to_owned()),
         2 => {
             out =
-                format!("{}{out}", random.of(&["/home/u", "/usr", "/run", "/var/run", "/lib64", "/sys/one"]))
+                format!("{}{out}", random.of(&["/home/u", "/usr", "/run", "/var/run", "/lib64", "/sys/one"]));
         }
         _ => {}
     }
