@@ -17,6 +17,7 @@ chattr e2fsprogs
 mkfs.xfs xfsprogs
 xfs_repair xfsprogs
 mkfs.btrfs btrfs-progs
+lvcreate lvm2
 btrfs btrfs-progs
 mkfs.vfat dosfstools
 ssh openssh-client

@@ -75,7 +75,8 @@ pub struct TargetArgs {
     /// Take partition N as the root.
     #[arg(long, value_name = "N")]
     pub partition: Option<u32>,
-    /// Take this filesystem as the root: UUID, label, PARTUUID or subvolume.
+    /// Take this filesystem as the root: UUID, label, PARTUUID, subvolume or
+    /// VG/LV.
     #[arg(long, value_name = "ID")]
     pub root: Option<String>,
     /// Another volume that holds part of the tree, as a /home. May repeat.

@@ -9,12 +9,14 @@ mod bytes;
 mod container;
 mod demands;
 mod layout;
+mod lvm;
 mod mbr;
 mod partition;
 mod superblock;
 
 pub use demands::lacking;
 pub use layout::{Layout, Slot, layout};
+pub use lvm::Logical;
 pub use partition::{Partition, PartitionType, Table, TableError, TableKind};
 pub use superblock::{Btrfs, Content, Detail, Ext, Kind, Superblock, Xfs, probe};
 

@@ -82,6 +82,8 @@ pub struct RootSummary {
     pub label: Option<String>,
     /// Number in the partition table.
     pub partition: Option<u32>,
+    /// Logical volume, as "vg/lv".
+    pub logical_volume: Option<String>,
     /// btrfs subvolume.
     pub subvolume: Option<String>,
     /// `ID` of os-release.

@@ -1,17 +1,19 @@
 //! A disk as a whole: its table, and what each extent holds.
 
 use super::partition::{Partition, Table, TableError, TableKind, read_table};
-use super::superblock::{Content, probe};
-use super::{ReadAt, Window};
+use super::superblock::{Content, Kind, probe};
+use super::{Logical, ReadAt, Window, lvm};
 
 /// The most partitions that are looked into; a table can name thousands, a disk of a server has a handful.
 const MAX_SLOTS: usize = 256;
 
-/// One extent that may hold a filesystem: a partition, or the disk itself where it has no table.
+/// One extent that may hold a filesystem: a partition, a logical volume, or the disk itself where it has no table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// `None` for the whole disk.
+    /// `None` for the whole disk and for a logical volume.
     pub partition: Option<Partition>,
+    /// The logical volume that it is.
+    pub logical: Option<Logical>,
     /// First byte.
     pub start: u64,
     /// Size in bytes.
@@ -21,9 +23,12 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// "partition 3" or "the whole disk".
+    /// "partition 3", "logical volume vg/lv" or "the whole disk".
     #[must_use]
     pub fn words(&self) -> String {
+        if let Some(logical) = &self.logical {
+            return format!("logical volume {}", logical.id());
+        }
         self.partition
             .as_ref()
             .map_or_else(|| "the whole disk".to_owned(), |p| format!("partition {}", p.number))
@@ -35,7 +40,7 @@ impl Slot {
 pub struct Layout {
     /// Its partition table.
     pub table: Table,
-    /// Its extents: the partitions, or one for the whole disk.
+    /// Its extents: the partitions, or one for the whole disk, then the logical volumes.
     pub slots: Vec<Slot>,
 }
 
@@ -77,8 +82,9 @@ fn known(slot: &Slot) -> bool {
 
 fn filled(disk: &dyn ReadAt, table: Table, whole: &Content) -> Result<Layout, TableError> {
     if table.kind == TableKind::None {
-        let slot = Slot { partition: None, start: 0, size: disk.size(), content: whole.clone() };
-        return Ok(Layout { table, slots: vec![slot] });
+        let slot =
+            Slot { partition: None, logical: None, start: 0, size: disk.size(), content: whole.clone() };
+        return Ok(with_logical(disk, Layout { table, slots: vec![slot] }));
     }
     let mut table = table;
     if let Some(superblock) = whole.superblock().filter(|s| s.kind.is_rescuable()) {
@@ -94,10 +100,27 @@ fn filled(disk: &dyn ReadAt, table: Table, whole: &Content) -> Result<Layout, Ta
         // A damaged sector in one partition must not hide the others.
         let content = probe(&window).unwrap_or(Content::Unknown);
         let (start, size) = (partition.start, partition.size);
-        Slot { partition: Some(partition.clone()), start, size, content }
+        Slot { partition: Some(partition.clone()), logical: None, start, size, content }
     });
     let slots = slots.collect();
-    Ok(Layout { table, slots })
+    Ok(with_logical(disk, Layout { table, slots }))
+}
+
+/// Adds the logical volumes of the groups that it has physical volumes of.
+fn with_logical(disk: &dyn ReadAt, mut layout: Layout) -> Layout {
+    let is_physical =
+        |slot: &&Slot| slot.content.superblock().is_some_and(|superblock| superblock.kind == Kind::Lvm2);
+    let extents: Vec<_> = layout.slots.iter().filter(is_physical).map(|s| (s.start, s.size)).collect();
+    let (found, notes) = lvm::volumes(disk, &extents);
+    layout.table.notes.extend(notes);
+    layout.slots.extend(found.into_iter().map(|lvm::Found { logical, start, size }| {
+        let content = match logical.fault {
+            Some(_) => Content::Unknown,
+            None => probe(&Window::new(disk, start, size)).unwrap_or(Content::Unknown),
+        };
+        Slot { partition: None, logical: Some(logical), start, size, content }
+    }));
+    layout
 }
 
 #[cfg(test)]

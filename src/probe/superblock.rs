@@ -105,7 +105,8 @@ impl Kind {
             }
             Self::BitLocker => "It is encrypted by Windows; there is nothing to rescue here.",
             Self::Lvm2 => {
-                "Volume groups come later: activate it with vgchange -ay and give the logical volume as target."
+                "Logical volumes in one piece are opened here; activate others with vgchange -ay and give the logical volume \
+                 (/dev/VG/LV) as target."
             }
             Self::MdRaid => {
                 "RAID members come later: assemble the array with mdadm and give the array as target."

@@ -28,6 +28,7 @@ pub fn document(report: &Report) -> Value {
             "uuid": root.uuid,
             "label": root.label,
             "partition": root.partition,
+            "logical_volume": root.logical_volume,
             "subvolume": root.subvolume,
             "mounts": root.mounts.iter().map(branch).collect::<Vec<_>>(),
             "os": { "id": root.os_id, "version": root.os_version, "name": root.os_name },
@@ -182,6 +183,7 @@ fn branch(branch: &crate::volume::Branch) -> Value {
         "uuid": branch.uuid,
         "label": branch.label,
         "partition": branch.partition,
+        "logical_volume": branch.logical_volume,
         "subvolume": branch.subvolume,
         "device": branch.device.as_ref().map(|device| escape::json(device.as_os_str())),
     })

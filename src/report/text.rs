@@ -35,6 +35,9 @@ pub fn volume(report: &Report, style: Style) -> String {
         if let Some(partition) = root.partition {
             let _ = write!(line, ", partition {partition}");
         }
+        if let Some(logical) = &root.logical_volume {
+            let _ = write!(line, ", logical volume {}", escape::words(logical));
+        }
         if !root.filesystem.is_empty() {
             let _ = write!(line, ", {}", root.filesystem);
         }
@@ -67,7 +70,11 @@ pub fn volume(report: &Report, style: Style) -> String {
 /// A filesystem below the root.
 fn mounted(branch: &crate::volume::Branch) -> String {
     let mut line = format!("{}: {}", escape::path(&branch.point), branch.filesystem);
-    let texts = [("subvolume", &branch.subvolume), ("label", &branch.label)];
+    let texts = [
+        ("logical volume", &branch.logical_volume),
+        ("subvolume", &branch.subvolume),
+        ("label", &branch.label),
+    ];
     for (name, text) in texts {
         let name = if branch.filesystem == "bind" { "of" } else { name };
         if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {

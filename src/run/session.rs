@@ -164,6 +164,7 @@ impl Session {
             uuid: info.uuid.clone(),
             label: info.label.clone(),
             partition: info.partition,
+            logical_volume: info.logical_volume.clone(),
             subvolume: info.subvolume.clone(),
             os_id: known(&os.id),
             os_version: known(&os.version),

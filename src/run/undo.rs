@@ -44,7 +44,13 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
     let target = TargetArgs {
         targets: vec![given],
         partition: run.begin.partition.filter(|_| !is_directory),
-        root: run.begin.subvolume.clone().filter(|_| !is_directory),
+        root: run
+            .begin
+            .subvolume
+            .clone()
+            // A logical volume has no number: its filesystem names it.
+            .or_else(|| run.begin.uuid.clone().filter(|_| run.begin.partition.is_none()))
+            .filter(|_| !is_directory),
         with: if args.with.is_empty() { others(&run) } else { args.with.clone() },
         live: args.live,
         jobs: 1,

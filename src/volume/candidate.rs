@@ -27,8 +27,10 @@ pub struct Choice {
 pub struct RootCandidate {
     /// The name to choose it by: `p1`, `disk`, `p2:@`.
     pub id: String,
-    /// The number of its partition; `None` for the whole disk.
+    /// The number of its partition; `None` for the whole disk and for a logical volume.
     pub partition: Option<u32>,
+    /// The logical volume that it lies on: `vg/lv`.
+    pub logical_volume: Option<String>,
     /// The kind of its filesystem.
     pub filesystem: &'static str,
     /// The filesystem's id.
@@ -51,6 +53,7 @@ impl RootCandidate {
         Self {
             id: name.as_ref().map_or_else(|| place.clone(), |name| format!("{place}:{name}")),
             partition,
+            logical_volume: slot.logical.as_ref().map(crate::probe::Logical::id),
             filesystem: superblock.kind.name(),
             uuid: superblock.uuid.clone(),
             label: superblock.label.clone(),
@@ -63,7 +66,11 @@ impl RootCandidate {
     /// In one line, for a list to choose from.
     #[must_use]
     pub fn words(&self) -> String {
-        let place = self.partition.map_or_else(|| "the whole disk".to_owned(), |n| format!("partition {n}"));
+        let place = match (&self.logical_volume, self.partition) {
+            (Some(id), _) => format!("logical volume {id}"),
+            (None, Some(number)) => format!("partition {number}"),
+            (None, None) => "the whole disk".to_owned(),
+        };
         let mut words = format!("{}: {place}, {}", self.id, self.filesystem);
         for (name, value) in [("label", &self.label), ("subvolume", &self.subvolume), ("uuid", &self.uuid)] {
             if let Some(value) = value {
@@ -90,8 +97,12 @@ impl RootCandidate {
 }
 
 /// The part of a candidate's id that names its place.
-fn slot_id(slot: &Slot) -> String {
-    slot.partition.as_ref().map_or_else(|| "disk".to_owned(), |p| format!("p{}", p.number))
+pub(super) fn slot_id(slot: &Slot) -> String {
+    match (&slot.logical, &slot.partition) {
+        (Some(logical), _) => logical.id(),
+        (None, Some(partition)) => format!("p{}", partition.number),
+        (None, None) => "disk".to_owned(),
+    }
 }
 
 /// Whether the choice leaves this slot in the running. A name that fits no slot may still be a subvolume's.

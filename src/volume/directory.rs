@@ -47,6 +47,7 @@ pub(super) fn describe(directory: &OwnedFd) -> RootInfo {
         uuid: superblock.as_ref().and_then(|s| s.uuid.clone()),
         label: superblock.and_then(|s| s.label),
         partition: None,
+        logical_volume: None,
         subvolume: line.as_ref().and_then(subvolume),
         journal: Journal::Clean,
         os: None,

@@ -296,6 +296,7 @@ impl MountedRoot {
             uuid: superblock.uuid.clone(),
             label: superblock.label.clone(),
             partition: slot.partition.as_ref().map(|partition| partition.number),
+            logical_volume: slot.logical.as_ref().map(crate::probe::Logical::id),
             subvolume: line.entry.subvolume().map(|subvolume| match subvolume {
                 Subvolume::Id(id) => id.to_string(),
                 Subvolume::Path(path) => path.to_string_lossy().into_owned(),
@@ -324,6 +325,7 @@ impl MountedRoot {
             uuid: None,
             label: None,
             partition: None,
+            logical_volume: None,
             subvolume: Some(source.to_string_lossy().into_owned()),
             device: None,
         });
@@ -437,18 +439,21 @@ fn find(mounted: &Mounted, line: &Line) -> Vec<(Option<usize>, Slot)> {
                 } else {
                     other.is_some() && mounted.others.len() == 1
                 };
-                disk && number(slot) == *wanted
+                disk && slot.logical.is_none() && number(slot) == *wanted
             }
-            Named::Other => false,
+            Named::Other => {
+                let node = line.entry.device.to_str_lossy();
+                slot.logical.as_ref().is_some_and(|logical| logical.is_node(&node))
+            }
         }
     };
     let found = slots.iter().filter(|(other, slot)| fits(*other, slot));
     let found: Vec<_> = found.map(|(other, slot)| (*other, (*slot).clone())).collect();
     if found.is_empty() && matches!(named, Named::Disk(..)) {
         // A partition that was given by itself has no number to tell it by.
-        let alone = slots
-            .iter()
-            .filter(|(other, slot)| other.is_some() && mounted.others.len() == 1 && slot.partition.is_none());
+        let alone = slots.iter().filter(|(other, slot)| {
+            other.is_some() && mounted.others.len() == 1 && slot.partition.is_none() && slot.logical.is_none()
+        });
         return alone.map(|(other, slot)| (*other, (*slot).clone())).collect();
     }
     found

@@ -46,8 +46,10 @@ pub struct ListedDisk {
 /// A partition, or a whole disk without a table.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ListedPart {
-    /// Its number; `None` for the whole disk.
+    /// Its number; `None` for the whole disk and for a logical volume.
     pub number: Option<u32>,
+    /// The logical volume that it is: `vg/lv`.
+    pub logical_volume: Option<String>,
     /// Its node, where the kernel sees the partition too.
     pub device: Option<PathBuf>,
     /// First byte.
@@ -153,7 +155,11 @@ fn listed_part(slot: &Slot, disk: &BlockDevice, kernel: &[BlockDevice], mounts: 
         device: device.map(BlockDevice::node),
         start: slot.start,
         size: slot.size,
-        purpose: partition.map(|p| p.kind.name.to_owned()).filter(|name| !name.is_empty()),
+        purpose: match &slot.logical {
+            Some(logical) => Some(format!("logical volume {}", logical.id())),
+            None => partition.map(|p| p.kind.name.to_owned()).filter(|name| !name.is_empty()),
+        },
+        logical_volume: slot.logical.as_ref().map(crate::probe::Logical::id),
         content: slot.content.words(),
         rescuable: matches!(&slot.content, Content::Found(s) if s.kind.is_rescuable())
             && partition.is_none_or(|p| p.fault.is_none()),
@@ -165,6 +171,9 @@ fn listed_part(slot: &Slot, disk: &BlockDevice, kernel: &[BlockDevice], mounts: 
             (None, _) => used_as(disk, mounts),
             (Some(_), None) => Vec::new(),
         },
-        fault: partition.and_then(|p| p.fault.clone()),
+        fault: match &slot.logical {
+            Some(logical) => logical.fault.clone(),
+            None => partition.and_then(|p| p.fault.clone()),
+        },
     }
 }

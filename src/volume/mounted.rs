@@ -64,6 +64,8 @@ pub struct RootInfo {
     pub label: Option<String>,
     /// The number of its partition.
     pub partition: Option<u32>,
+    /// The logical volume that it lies on: `vg/lv`.
+    pub logical_volume: Option<String>,
     /// The path of its btrfs subvolume.
     pub subvolume: Option<String>,
     /// Its journal.
@@ -86,6 +88,9 @@ pub struct Branch {
     pub label: Option<String>,
     /// The number of its partition.
     pub partition: Option<u32>,
+    /// The logical volume that it lies on: `vg/lv`.
+    #[serde(default)]
+    pub logical_volume: Option<String>,
     /// The path or number of its btrfs subvolume; of a bind mount the directory that is shown.
     pub subvolume: Option<String>,
     /// The device or image, where it is not that of the root.
@@ -268,6 +273,7 @@ pub(super) fn proceed(
         uuid: candidate.uuid,
         label: candidate.label,
         partition: candidate.partition,
+        logical_volume: candidate.logical_volume,
         subvolume: candidate.subvolume,
         journal: opened.journal,
         os: candidate.os,

@@ -125,6 +125,9 @@ fn check_partition(target: &Target, layout: &Layout, choice: &Choice) -> Result<
 fn other_words(slot: &Slot, content: &Content) -> String {
     let kind = slot.partition.as_ref().map(|p| p.kind.name).filter(|name| !name.is_empty());
     let fault = slot.partition.as_ref().and_then(|p| p.fault.as_ref());
+    if let Some(fault) = slot.logical.as_ref().and_then(|logical| logical.fault.as_ref()) {
+        return format!("{}: {fault}", slot.words());
+    }
     let mut words = format!("{}: {}", slot.words(), content.words());
     if let Some(kind) = kind {
         words.push_str(&format!(" ({kind})"));
@@ -135,7 +138,22 @@ fn other_words(slot: &Slot, content: &Content) -> String {
     words
 }
 
+/// A logical volume that may be the root and can't be reached without LVM.
+fn in_pieces(layout: &Layout, choice: &Choice) -> Option<Refusal> {
+    let logical = layout.slots.iter().filter_map(|slot| slot.logical.as_ref());
+    let mut wanted = logical.filter(|one| choice.root.as_ref().is_none_or(|root| *root == one.id()));
+    let (one, fault) = wanted.find_map(|one| Some((one, one.fault.as_ref()?)))?;
+    let (id, group) = (one.id(), &one.group);
+    Some(Refusal::target(format!("logical volume {id} can't be opened here: {fault}")).hint(format!(
+        "Open it with LVM: vgchange -ay {group} (an image first with losetup --find --show --partscan IMAGE), then give \
+         /dev/{id} as target; vgchange -an {group} closes it again."
+    )))
+}
+
 fn no_root(shown: &str, layout: &Layout, choice: &Choice, seen: &[String]) -> Refusal {
+    if let Some(refusal) = in_pieces(layout, choice) {
+        return refusal;
+    }
     if let Some(root) = choice.root.as_ref().filter(|_| seen.is_empty() || choice.partition.is_none()) {
         let seen = seen.join("; ");
         let seen = if seen.is_empty() { String::new() } else { format!(": {seen}") };
@@ -251,8 +269,10 @@ impl Search<'_> {
             }
             opened.close()?;
         }
-        let slot =
-            self.layout.slots.iter().find(|s| s.partition.as_ref().map(|p| p.number) == candidate.partition);
+        let slot = self.layout.slots.iter().find(|slot| {
+            slot.partition.as_ref().map(|p| p.number) == candidate.partition
+                && slot.logical.as_ref().map(crate::probe::Logical::id) == candidate.logical_volume
+        });
         let slot = slot.context("the partition is gone")?;
         let superblock = slot.content.superblock().context("the filesystem is gone")?;
         self.open(slot, superblock, candidate.subvolume_id)

@@ -31,9 +31,11 @@ enum Place {
     Partition,
     /// A subvolume, or a directory of the root.
     Inside,
+    /// A logical volume of the group that the root is in too.
+    Logical,
 }
 
-const LAYOUTS: [Elsewhere; 12] = [
+const LAYOUTS: [Elsewhere; 15] = [
     Elsewhere {
         name: "volume-uuid",
         root: Filesystem::Ext4,
@@ -118,6 +120,27 @@ const LAYOUTS: [Elsewhere; 12] = [
         line: "/data/homes /home none bind 0 0",
         kind: "bind",
     },
+    Elsewhere {
+        name: "lvm-mapper",
+        root: Filesystem::Ext4,
+        place: Place::Logical,
+        line: "/dev/mapper/rootvg-ho--me /home ext4 defaults 0 2",
+        kind: "ext4",
+    },
+    Elsewhere {
+        name: "lvm-path-xfs-root",
+        root: Filesystem::Xfs,
+        place: Place::Logical,
+        line: "/dev/rootvg/ho-me /home ext4 defaults 0 2",
+        kind: "ext4",
+    },
+    Elsewhere {
+        name: "lvm-uuid",
+        root: Filesystem::Btrfs,
+        place: Place::Logical,
+        line: "UUID=@UUID /home ext4 defaults 0 2",
+        kind: "ext4",
+    },
 ];
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -129,6 +152,7 @@ pub(crate) fn cases() -> Vec<Case> {
         .collect();
     cases.push(Case::new("elsewhere::missing-is-named", Needs::Loop, missing_is_named));
     cases.push(Case::new("elsewhere::dirty-home", Needs::Loop, dirty_home));
+    cases.push(Case::new("elsewhere::lvm-chosen-and-refused", Needs::Loop, lvm_chosen_and_refused));
     cases.push(Case::new("elsewhere::hostile-fstab", Needs::Loop, hostile_fstab));
     cases
 }
@@ -143,7 +167,10 @@ impl Moved {
     /// Moves the home and breaks it with the recipe, in which `$H` is where the home is now.
     fn new(layout: Elsewhere, recipe: &str) -> Result<Self> {
         let table = if layout.place == Place::Partition { Table::Gpt } else { Table::None };
-        let image = Image::healthy(layout.root, table)?;
+        let image = match layout.place {
+            Place::Logical => Image::logical(layout.root)?,
+            _ => Image::healthy(layout.root, table)?,
+        };
         let moved = Self { image, layout };
         moved.script(
             r#"
@@ -198,6 +225,7 @@ impl Moved {
             Place::Volume => "volume",
             Place::Partition => "partition",
             Place::Inside => "inside",
+            Place::Logical => "logical",
         };
         let size = match self.layout.kind {
             "xfs" => "304M",
@@ -237,6 +265,9 @@ impl Moved {
                         start=$(sgdisk -i 3 "$DISK" | sed -n 's/^First sector: \([0-9]*\).*/\1/p')
                         last=$(sgdisk -i 3 "$DISK" | sed -n 's/^Last sector: \([0-9]*\).*/\1/p')
                         own=$(losetup --find --show --offset $((start*512)) --sizelimit $(((last-start+1)*512)) "$DISK") ;;
+                    logical)
+                        read -r start size <"$SCRATCH/home.at"
+                        own=$(losetup --find --show --offset "$start" --sizelimit "$size" "$DISK") ;;
                     inside) [ "$KIND" = bind ] || device=$(findmnt -n -o SOURCE "$R" | sed 's/\[.*//') ;;
                 esac
                 [ -z "$own" ] || device=$own
@@ -380,6 +411,40 @@ fn dirty_home() -> Result<()> {
     let repaired = moved.run("repair", &[], true)?;
     ensure!(repaired.verdict()? == "accept", "{}", repaired.transcript());
     ensure!(moved.accepts()?.0);
+    Ok(())
+}
+
+/// `--root vg/lv` chooses; a logical volume in pieces is refused with the commands that open it; torn metadata is told.
+fn lvm_chosen_and_refused() -> Result<()> {
+    let image = Image::logical(Filesystem::Ext4)?;
+    let bytes = image.digest()?;
+    let look = |root: &str, codes: &[i32]| {
+        let line: Vec<OsString> = vec![
+            "diagnose".into(),
+            image.path.clone().into(),
+            "--user".into(),
+            USER.into(),
+            "--key".into(),
+            public_key()?.into(),
+            "--json".into(),
+            format!("--root={root}").into(),
+        ];
+        volrescue(&line)?.expect(codes)
+    };
+    let chosen = look("rootvg/root", &[0])?.json()?;
+    ensure!(chosen.value["root"]["logical_volume"] == "rootvg/root", "{}", chosen.transcript());
+    let refused = look("rootvg/frag", &[3])?;
+    for words in ["rootvg/frag", "2 pieces", "vgchange -ay"] {
+        ensure!(refused.stdout.contains(words), "{words}\n{}", refused.transcript());
+    }
+    ensure!(image.digest()? == bytes && image.loops()?.is_empty());
+    // A torn text is no ground for a guess.
+    script(
+        "printf x | dd of=\"$DISK\" bs=1 seek=$((4194304 + 4096 + 100)) conv=notrunc status=none",
+        &[("DISK", &image.path)],
+    )?;
+    let torn = look("rootvg/root", &[3])?;
+    ensure!(torn.stdout.contains("LVM"), "{}", torn.transcript());
     Ok(())
 }
 

@@ -41,7 +41,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand list" -l json -d 'Pr
 complete -c volrescue -n "__fish_volrescue_using_subcommand list" -s v -l verbose -d 'Say more on standard error about what is being done'
 complete -c volrescue -n "__fish_volrescue_using_subcommand list" -s h -l help -d 'Print help'
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l partition -d 'Take partition N as the root' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID or subvolume' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s u -l user -d 'The login user; may repeat. Default: the image\'s own default user' -r
@@ -54,7 +54,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l json -d
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s v -l verbose -d 'Say more on standard error about what is being done'
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s h -l help -d 'Print help'
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l partition -d 'Take partition N as the root' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID or subvolume' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s u -l user -d 'The login user; may repeat. Default: the image\'s own default user' -r
@@ -83,7 +83,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l json -d '
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s v -l verbose -d 'Say more on standard error about what is being done'
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l partition -d 'Take partition N as the root' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID or subvolume' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s u -l user -d 'The login user' -r
@@ -106,7 +106,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand history" -l json -d 
 complete -c volrescue -n "__fish_volrescue_using_subcommand history" -s v -l verbose -d 'Say more on standard error about what is being done'
 complete -c volrescue -n "__fish_volrescue_using_subcommand history" -s h -l help -d 'Print help'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l partition -d 'Take partition N as the root' -r
-complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID or subvolume' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F

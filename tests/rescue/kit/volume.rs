@@ -147,6 +147,46 @@ impl Image {
         Ok(image)
     }
 
+    /// A healthy root on the logical volume `rootvg/root` of partition 2, beside `rootvg/ho-me` (of 32 MiB; where it lies
+    /// is in the file `home.at` of the scratch directory) and `rootvg/frag`, which lies in two pieces. LVM's own tools
+    /// make the group and say where everything lies; nothing is activated.
+    pub(crate) fn logical(filesystem: Filesystem) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let pristine = pristine(filesystem)?;
+        let size = fs::metadata(&pristine)?.len();
+        let path = scratch.join("disk.img");
+        let said = script(
+            r#"
+            truncate -s $(($SIZE + 100 * 1048576)) "$DISK"
+            sgdisk -n 1:2048:+1M -n 2:8192:0 -t 2:8e00 "$DISK" >/dev/null
+            device=$(losetup --find --show --offset 4194304 "$DISK")
+            trap 'losetup --detach "$device"' EXIT
+            config="devices { filter=[\"a|^$device\$|\",\"r|.*|\"] use_devicesfile=0 }
+                activation { udev_sync=0 udev_rules=0 } backup { backup=0 archive=0 }"
+            lvm() { command=$1; shift; "$command" --config "$config" --driverloaded n "$@" 2>>"$DISK.log"; }
+            lvm pvcreate -q -y "$device" >/dev/null
+            lvm vgcreate -q rootvg "$device" >/dev/null
+            new() { lvm lvcreate -q -y -an -Zn -Wn "$@" rootvg >/dev/null; }
+            new -n frag -L 4M
+            new -n root -L "${SIZE}b"
+            new -n ho-me -L 32M
+            lvm lvextend -q -L +4M rootvg/frag >/dev/null
+            start=$(lvm pvs --noheadings --units b --nosuffix -o pe_start "$device" | tail -1 | tr -d ' ')
+            extent=$(lvm vgs --noheadings --units b --nosuffix -o vg_extent_size rootvg | tail -1 | tr -d ' ')
+            at() {
+                first=$(lvm lvs --noheadings -o seg_pe_ranges "rootvg/$1" | sed -n 's/.*:\([0-9]*\)-.*/\1/p')
+                echo $((4194304 + start + first * extent))
+            }
+            echo "$(at ho-me) 33554432" >"${DISK%/*}/home.at"
+            dd if="$PRISTINE" of="$DISK" bs=1M seek=$(($(at root) / 1048576)) conv=notrunc,sparse status=none
+            at root
+            "#,
+            &[("DISK", &path), ("PRISTINE", &pristine), ("SIZE", Path::new(&size.to_string()))],
+        )?;
+        let offset = said.trim().parse().with_context(|| format!("where the root lies: {said}"))?;
+        Ok(Self { scratch, path, filesystem, offset, size })
+    }
+
     /// Where the root lies, for mount(8).
     fn options(&self) -> String {
         let subvolume = match self.filesystem {
