@@ -30,7 +30,7 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// Plan, show, ask, apply, verify, unmount.
     Repair(RepairArgs),
-    /// Log in through the volume's own sshd in a sandbox (not yet available).
+    /// Log in through the volume's own sshd, which runs in a sandbox here.
     Prove(ProveArgs),
     /// Put back everything that a run changed.
     Undo(UndoArgs),
@@ -46,6 +46,9 @@ pub enum Command {
     /// Do one stage of shell; started by shell itself.
     #[command(hide = true)]
     Enclose(EncloseArgs),
+    /// Do one stage of the sandbox of prove; started by prove itself.
+    #[command(hide = true)]
+    Sandbox(SandboxArgs),
 }
 
 impl Command {
@@ -61,7 +64,7 @@ impl Command {
             Self::History(args) => args.output.verbose,
             Self::Shell(args) => args.output.verbose,
             Self::Checks(args) => args.output.verbose,
-            Self::Generate(_) | Self::Enclose(_) => 0,
+            Self::Generate(_) | Self::Enclose(_) | Self::Sandbox(_) => 0,
         }
     }
 }
@@ -191,7 +194,7 @@ pub struct RepairArgs {
     /// Let the filesystem's own checker run first (not yet available).
     #[arg(long)]
     pub fsck: bool,
-    /// End with a login through the volume's own sshd (not yet available).
+    /// End with a login through the volume's own sshd, as prove does.
     #[arg(long)]
     pub prove: bool,
     /// Do not ask.
@@ -214,6 +217,14 @@ pub struct ProveArgs {
     /// The login user.
     #[arg(long, short, value_name = "U")]
     pub user: String,
+    /// A private key without passphrase to log in with; - is standard input.
+    /// Default: a pair made for this login, added in memory to the files of
+    /// keys that exist, so that all but the key itself is proved.
+    #[arg(long = "key", short = 'k', value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// End the login after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub timeout: u16,
     /// How to answer.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -293,6 +304,16 @@ pub struct ChecksArgs {
 /// `enclose`.
 #[derive(Debug, Args)]
 pub struct EncloseArgs {
+    /// Which stage.
+    pub stage: String,
+    /// What it needs to know.
+    #[arg(last = true)]
+    pub words: Vec<std::ffi::OsString>,
+}
+
+/// `sandbox`.
+#[derive(Debug, Args)]
+pub struct SandboxArgs {
     /// Which stage.
     pub stage: String,
     /// What it needs to know.

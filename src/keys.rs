@@ -9,7 +9,7 @@ mod read;
 mod wire;
 
 pub use certificate::Certificate;
-pub use generate::{PrivateKeyText, generate_ed25519};
+pub use generate::{PrivateKeyText, generate_ed25519, is_encrypted};
 pub use read::{KeyForm, read_key};
 pub use wire::BlobError;
 

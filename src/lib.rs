@@ -13,12 +13,14 @@
 //!   -> Plan       actions with precondition and inverse        pure   (--dry-run stops here)
 //!   -> apply      through Root, write-ahead Journal            effect
 //!   -> verify     a new Inventory, the same evaluation         effect + pure
+//!   -> prove      on request: a login through the volume's own sshd, in a sandbox   effect
 //!   -> close      sync, unmount, detach, look again            effect
 //! ```
 //!
 //! Three floors, dependency downward only:
 //! - *words*: [`run`], [`cli`], [`report`];
-//! - *effects*: [`volume`], [`inventory`], [`apply`], [`journal`], [`undo`], [`shell`], over [`root`], over [`sys`];
+//! - *effects*: [`volume`], [`inventory`], [`apply`], [`journal`], [`undo`], [`prove`],
+//!   [`shell`], over [`root`], over [`sys`];
 //! - *pure*: [`sshd`], [`accounts`], [`keys`], [`permissions`], [`os`], [`plan`], [`finding`], [`view`], [`probe`],
 //!   [`fstab`], [`selinux`].
 //!
@@ -37,6 +39,7 @@ pub mod os;
 pub mod permissions;
 pub mod plan;
 pub mod probe;
+pub mod prove;
 pub mod report;
 pub mod root;
 pub mod run;

@@ -6,6 +6,7 @@ use crate::accounts::{Group, Passwd};
 use crate::error::Refusal;
 use crate::finding::Verdict;
 use crate::plan::{Applied, Outcome};
+use crate::prove::Login;
 use crate::sshd::Evaluation;
 use std::path::PathBuf;
 
@@ -113,6 +114,17 @@ pub struct UserReport {
     pub before: Evaluation,
     /// After it; `None` for diagnose.
     pub after: Option<Evaluation>,
+    /// The login that was tried; `None` where nothing was to be proved.
+    pub proof: Option<Proof>,
+}
+
+/// A login through the volume's own sshd.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// What came of it.
+    pub login: Login,
+    /// A key of the user's was used, and none made for this login.
+    pub own_key: bool,
 }
 
 impl UserReport {
@@ -122,10 +134,14 @@ impl UserReport {
         self.after.as_ref().unwrap_or(&self.before)
     }
 
-    /// The verdict that counts.
+    /// The verdict that counts: a login is stronger than any evaluation.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        self.last().verdict
+        match &self.proof {
+            Some(proof) if proof.login.accepted => Verdict::Accept,
+            Some(_) => Verdict::Refuse,
+            None => self.last().verdict,
+        }
     }
 }
 

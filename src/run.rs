@@ -15,6 +15,7 @@ mod history;
 mod host_keys;
 mod keys;
 mod list;
+mod prove;
 mod repair;
 mod session;
 mod shell;
@@ -38,7 +39,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             None => repair::repair(&args),
             Some(refusal) => refuse("repair", args.output.json, &refusal),
         },
-        Command::Prove(args) => refuse("prove", args.output.json, &unavailable("prove")),
+        Command::Prove(args) => prove::prove(&args),
         Command::Shell(args) => shell::shell(&args),
         Command::Undo(args) => undo::undo(&args),
         Command::History(args) => history::history(&args),
@@ -49,6 +50,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Command::Generate(args) => generate::generate(&args),
         Command::Enclose(args) => return crate::shell::stage(&args.stage, &args.words),
+        Command::Sandbox(args) => return crate::prove::stage(&args.stage),
     };
     let printed = !UNPRINTED.load(Ordering::Relaxed);
     if printed { code.number() } else { code.max(ExitCode::Target).number() }
@@ -87,7 +89,7 @@ fn unavailable(what: &str) -> Refusal {
 /// The options of a repair that come with later versions.
 fn missing_options(args: &RepairArgs) -> Vec<String> {
     let mut missing = Vec::new();
-    for (given, name) in [(args.fsck, "--fsck"), (args.prove, "--prove")] {
+    for (given, name) in [(args.fsck, "--fsck")] {
         if given {
             missing.push(name.to_owned());
         }

@@ -1,4 +1,5 @@
-//! The one module with unsafe code: ioctls that no crate wraps.
+//! The one module with unsafe code: system calls that no crate wraps.
 
 pub mod block;
 pub mod inode;
+pub mod process;

@@ -44,6 +44,12 @@ pub fn generate_ed25519(comment: &str) -> Result<(PrivateKeyText, PublicKey), St
     Ok((PrivateKeyText(key), public))
 }
 
+/// Whether a private key of OpenSSH's form has a passphrase.
+#[must_use]
+pub fn is_encrypted(text: &str) -> bool {
+    PrivateKey::from_openssh(text).is_ok_and(|key| key.is_encrypted())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -119,7 +119,7 @@ fn user(user: &UserReport, explain: bool) -> Value {
         "name": user.name,
         "uid": last.user.as_ref().map(|entry| entry.uid),
         "chosen_by": user.chosen_by,
-        "verdict": last.verdict.word(),
+        "verdict": user.verdict().word(),
         "findings": last.findings.iter().map(finding).collect::<Vec<_>>(),
         "unknown": last.unknown,
         "keys": last.keys.iter().map(|key| json!({
@@ -135,6 +135,17 @@ fn user(user: &UserReport, explain: bool) -> Value {
         value["before"] = json!({
             "verdict": user.before.verdict.word(),
             "findings": user.before.findings.iter().map(finding).collect::<Vec<_>>(),
+        });
+    }
+    if let Some(proof) = &user.proof {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        value["proof"] = json!({
+            "verdict": user.verdict().word(),
+            "key": if proof.own_key { "given" } else { "made" },
+            "status": proof.login.status,
+            "ended": proof.login.ended,
+            "client": lines(&proof.login.client),
+            "server": lines(&proof.login.server),
         });
     }
     if explain {

@@ -102,6 +102,48 @@ pub fn note(text: &str, style: Style) -> String {
     format!("{}\n", wrap(&format!("note: {}", escape::words(text)), 0, 6, style))
 }
 
+/// The most lines of a transcript that are shown to people.
+const TRANSCRIPT: usize = 40;
+
+/// What a login through the volume's own sshd came to; the transcript where it failed.
+#[must_use]
+pub fn proof(user: &UserReport, style: Style) -> String {
+    let Some(proof) = &user.proof else { return String::new() };
+    let with = if proof.own_key { "the given key" } else { "a key made for this login" };
+    let (mark, code) = mark_of(user.verdict());
+    let what = match (&proof.login.ended, proof.login.status) {
+        _ if proof.login.accepted => format!("logged in through the volume's own sshd with {with}"),
+        (Some(why), _) => format!("the login with {with} was ended: {why}"),
+        (None, Some(status)) => {
+            format!("the login with {with} failed through the volume's own sshd (ssh ended with {status})")
+        }
+        (None, None) => format!("the login with {with} failed: ssh was killed"),
+    };
+    let line = format!(
+        "{}  {}: {}",
+        style.paint(code, mark),
+        style.paint(BOLD, &escape::words(&user.name)),
+        escape::words(&what)
+    );
+    let mut out = format!("\n{}\n", wrap(&line, 2, 6, style));
+    if proof.login.accepted {
+        return out;
+    }
+    for (who, text) in [("ssh", &proof.login.client), ("sshd", &proof.login.server)] {
+        // Of sshd's debugging what tells about keys; the JSON document has all of it.
+        let told = |line: &&str| {
+            let of_keys = ["key file", "keys", "options", "Match", "checking"];
+            !line.starts_with("Warning: Permanently added")
+                && (!line.starts_with("debug") || of_keys.iter().any(|word| line.contains(word)))
+        };
+        let lines: Vec<&str> = text.lines().filter(told).collect();
+        for line in lines.iter().skip(lines.len().saturating_sub(TRANSCRIPT)) {
+            let _ = writeln!(out, "      {who}: {}", escape::words(line.trim_end()));
+        }
+    }
+    out
+}
+
 /// The diagnosis of one user.
 #[must_use]
 pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style: Style) -> String {

@@ -10,7 +10,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::fchownat;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -100,6 +100,20 @@ impl Handle {
             size if size > limit => Err(LookError::TooLarge { size, limit }),
             _ => Ok(content),
         }
+    }
+
+    /// Adds bytes at the end of a regular file, in place. For files that are thrown away: an error may leave a part of
+    /// them behind.
+    ///
+    /// # Errors
+    /// Anything but a regular file is not opened; else as write(2).
+    pub fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        if !self.stat().is_ok_and(|stat| stat.is_file()) {
+            return Err(Errno::EINVAL.into());
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::open(&self.proc_path(), flags, Mode::empty())?;
+        File::from(file).write_all(bytes)
     }
 
     /// The target of a symbolic link.

@@ -69,6 +69,54 @@ fn read_bounded(file: &Path) -> Result<Vec<u8>> {
     Ok(content)
 }
 
+/// A private key that the operator gave to log in with.
+pub(super) struct PrivateKey {
+    /// As it stands in its file.
+    pub(super) text: String,
+    /// Its public half.
+    pub(super) public: PublicKey,
+}
+
+/// Reads a private key that ssh can use without asking for anything.
+///
+/// # Errors
+/// A usage error that says what the file is instead.
+pub(super) fn read_private(file: &Path) -> Result<PrivateKey, Refusal> {
+    let name = file.display();
+    let content = read_bounded(file)
+        .map_err(|error| Refusal::usage(format!("{name}: the key file can't be read: {error:#}")))?;
+    let text = String::from_utf8_lossy(&content).into_owned();
+    let other =
+        "Give a private key of OpenSSH's or PEM form, or leave --key out: a key is then made for this login.";
+    if text.starts_with("PuTTY-User-Key-File") {
+        return Err(Refusal::usage(format!("{name}: ssh can't use a key of PuTTY's form"))
+            .hint("Convert a copy: puttygen FILE -O private-openssh -o COPY"));
+    }
+    if !text.contains("PRIVATE KEY-----") {
+        return Err(
+            Refusal::usage(format!("{name}: it is no private key, and only one can log in")).hint(other)
+        );
+    }
+    if text.contains("ENCRYPTED") || crate::keys::is_encrypted(&text) {
+        return Err(Refusal::usage(format!(
+            "{name}: it is encrypted, and nobody is asked for the passphrase"
+        ))
+        .hint("Take the passphrase off a copy (ssh-keygen -p -N '' -f COPY), or leave --key out."));
+    }
+    let public = match read_key(&content) {
+        Ok(KeyForm::Public(mut keys)) if keys.len() == 1 => keys.pop(),
+        Ok(KeyForm::NeedsSshKeygen) => public_half(&content).ok().and_then(|line| match read_key(&line) {
+            Ok(KeyForm::Public(mut keys)) => keys.pop(),
+            _ => None,
+        }),
+        _ => None,
+    };
+    let Some(public) = public else {
+        return Err(Refusal::usage(format!("{name}: the private key can't be read")).hint(other));
+    };
+    Ok(PrivateKey { text, public })
+}
+
 /// Asks the helper's ssh-keygen for the public half of a PEM key, which goes through a pipe and never to a file.
 fn public_half(private: &[u8]) -> Result<Vec<u8>> {
     let mut child = Command::new("ssh-keygen")

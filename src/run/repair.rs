@@ -3,7 +3,7 @@
 use super::session::{self, Mode, Seen, Session};
 use super::signals::{Stop, Watcher};
 use super::targets::{self, Job};
-use super::{ask, host_keys, keys};
+use super::{ask, host_keys, keys, prove};
 use crate::apply::{self, Survey};
 use crate::cli::{Chown, Fix, RepairArgs};
 use crate::error::{ExitCode, Refusal};
@@ -18,6 +18,9 @@ use anyhow::Result;
 use bstr::BString;
 use std::ffi::OsString;
 use std::path::Path;
+
+/// How long the login of `--prove` may take.
+const PROVE_SECONDS: u64 = 60;
 
 /// Runs the command.
 pub(super) fn repair(args: &RepairArgs) -> ExitCode {
@@ -129,6 +132,12 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
             apply(&session, plan, &state, lock, &stop, report, pair.is_some())?;
         }
         verify(&session, &names, &keys, report);
+        if args.prove {
+            stop.check()?;
+            output::stderr(prove::RUNS_PROGRAMS);
+            let again = session.look_again(report);
+            prove::prove_last(&session, &again, None, PROVE_SECONDS, &stop, report)?;
+        }
         Ok(())
     };
     let changed = change();
@@ -370,6 +379,7 @@ fn job(args: &RepairArgs, target: &str) -> Job {
         (args.dry_run, "--dry-run"),
         (args.minimal, "--minimal"),
         (args.yes, "--yes"),
+        (args.prove, "--prove"),
     ];
     line.extend(flags.iter().filter(|(given, _)| *given).map(|(_, flag)| OsString::from(flag)));
     if let Some(chown) = args.chown {

@@ -152,6 +152,11 @@ impl Session {
         self.mounted.mount_point()
     }
 
+    /// Where in the tree its further filesystems are mounted.
+    pub(super) fn branches(&self) -> Vec<PathBuf> {
+        self.mounted.branches.iter().map(|branch| branch.point.clone()).collect()
+    }
+
     /// Looks at the system and fills in the report's picture of it.
     pub(super) fn look(&self, report: &mut Report) -> Seen<'_> {
         let inventory = Inventory::new(self.root());
@@ -426,6 +431,10 @@ fn next_step(report: &Report) -> Option<String> {
     if report.error.is_some() || report.dry_run || matches!(report.command, "diagnose" | "shell") {
         return None;
     }
+    if report.command == "prove" {
+        let failed = report.users.iter().any(|user| user.verdict() != Verdict::Accept);
+        return failed.then(|| format!("volrescue repair {} mends what it can", target.given));
+    }
     let accepted = report.users.iter().all(|user| user.verdict() == Verdict::Accept);
     if !accepted && !report.users.is_empty() {
         return Some("mend what is left above, then run the same command again".into());
@@ -443,7 +452,7 @@ fn next_step(report: &Report) -> Option<String> {
 
 /// A user as it is before anything is done.
 pub(super) fn user_report(name: String, chosen_by: String, before: Evaluation) -> UserReport {
-    UserReport { name, chosen_by, before, after: None }
+    UserReport { name, chosen_by, before, after: None, proof: None }
 }
 
 /// Where runs are journaled.
@@ -500,6 +509,7 @@ fn people(report: &Report, with_diagnosis: bool) -> String {
         out.push_str(&text::result(user, report, style));
     }
     out.push_str(&text::predicted(report, style));
+    report.users.iter().for_each(|user| out.push_str(&text::proof(user, style)));
     out.push_str(&text::ending(report, style));
     if let Some(next) = next_step(report) {
         out.push_str(&text::next(&next, style));

@@ -355,7 +355,8 @@ fn whole_way(layout: Elsewhere) -> Result<()> {
     ensure!(accepted, "sshd refuses after the repair\n{}\n{log}", repaired.transcript());
     ensure!(moved.image.loops()?.is_empty(), "a loop device is left");
     moved.image.check()?;
-    let again = moved.run("repair", &[], true)?;
+    let again = moved.run("repair", &["--prove"], true)?;
+    ensure!(again.value["users"][0]["proof"]["verdict"] == "accept", "{}", again.transcript());
     ensure!(again.actions("changed").is_empty(), "a second run changes something\n{}", again.transcript());
 
     let state = moved.state();

@@ -20,6 +20,7 @@ mod loose;
 mod matrix;
 mod oracle;
 mod poor_helper;
+mod prove;
 mod readonly;
 mod shell;
 
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         bad_input::cases(),
         kill::cases(),
         shell::cases(),
+        prove::cases(),
         matrix::cases(),
     ]
     .into_iter()

@@ -43,6 +43,9 @@ _volrescue() {
             volrescue,repair)
                 cmd="volrescue__subcmd__repair"
                 ;;
+            volrescue,sandbox)
+                cmd="volrescue__subcmd__sandbox"
+                ;;
             volrescue,shell)
                 cmd="volrescue__subcmd__shell"
                 ;;
@@ -76,6 +79,9 @@ _volrescue() {
             volrescue__subcmd__help,repair)
                 cmd="volrescue__subcmd__help__subcmd__repair"
                 ;;
+            volrescue__subcmd__help,sandbox)
+                cmd="volrescue__subcmd__help__subcmd__sandbox"
+                ;;
             volrescue__subcmd__help,shell)
                 cmd="volrescue__subcmd__help__subcmd__shell"
                 ;;
@@ -89,7 +95,7 @@ _volrescue() {
 
     case "${cmd}" in
         volrescue)
-            opts="-h -V --help --version list diagnose repair prove undo history shell checks generate enclose help"
+            opts="-h -V --help --version list diagnose repair prove undo history shell checks generate enclose sandbox help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,7 +201,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__help)
-            opts="list diagnose repair prove undo history shell checks generate enclose help"
+            opts="list diagnose repair prove undo history shell checks generate enclose sandbox help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -334,6 +340,20 @@ _volrescue() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        volrescue__subcmd__help__subcmd__sandbox)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         volrescue__subcmd__help__subcmd__shell)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -395,7 +415,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__prove)
-            opts="-u -v -h --partition --root --with --live --jobs --user --json --verbose --help"
+            opts="-u -k -v -h --partition --root --with --live --jobs --user --key --timeout --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -422,6 +442,18 @@ _volrescue() {
                     return 0
                     ;;
                 -u)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -491,6 +523,20 @@ _volrescue() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        volrescue__subcmd__sandbox)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
