@@ -14,7 +14,8 @@
 //!
 //! root inside has neither the capabilities nor the mounts to reach the helper: no `CAP_SYS_ADMIN`, `CAP_SYS_PTRACE`,
 //! `CAP_MKNOD` or `CAP_DAC_READ_SEARCH`, a /proc that shows its own processes only (`subset=pid`), no /sys, and no
-//! interface but loopback. Memory, processes and time are watched from outside.
+//! interface but loopback. A filter takes away the system calls that reach further all the same ([`crate::sys::seccomp`]).
+//! Memory, processes and time are watched from outside.
 
 #![expect(clippy::disallowed_methods, reason = "starts the processes of the sandbox")]
 
@@ -153,6 +154,9 @@ pub fn stage(name: &str) -> u8 {
         tracing::error!("this process would outlive its parent: {errno}");
         return 1;
     }
+    if name != "sshd" && !parent_lives() {
+        return 1;
+    }
     match name {
         "login" => sandbox::stage(),
         "client" => inside::client(),
@@ -161,7 +165,17 @@ pub fn stage(name: &str) -> u8 {
     }
 }
 
-/// Names the process whose end ends the sandbox.
+/// Whether the parent lives that was asked for at the start: one that ended before this process could bind itself to it
+/// kills nobody. Where a new pid namespace begins the parent has no number, so it is looked for in the /proc outside. sshd
+/// needs no such look: its parent is process 1, with which everything ends.
+fn parent_lives() -> bool {
+    let parent = std::env::var(PARENT).unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Names the process whose end ends this one.
 const PARENT: &str = "VOLRESCUE_SANDBOX_PARENT";
 
 /// Reads a pipe to its end and keeps so many bytes of it.

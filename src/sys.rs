@@ -3,3 +3,4 @@
 pub mod block;
 pub mod inode;
 pub mod process;
+pub mod seccomp;

@@ -6,6 +6,7 @@ use super::{COMMAND, SELF, through};
 use crate::inventory::Inventory;
 use crate::root::{Crossing, Root};
 use crate::sys::process::keep_capabilities;
+use crate::sys::seccomp::confine;
 use crate::view::follow;
 use anyhow::{Context, Result};
 use nix::fcntl::{OFlag, open};
@@ -102,6 +103,8 @@ fn enter(root: &Path) -> Result<()> {
     umount2(".", MntFlags::MNT_DETACH).context("leaving the helper's tree")?;
     std::env::set_current_dir("/").context("entering the overlay")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbidding core dumps")?;
+    // Needs a capability that is given up, so it comes first; both hold for what is executed from now on.
+    confine().context("taking away system calls (does this kernel have seccomp filters?)")?;
     keep_capabilities(&CAPABILITIES).context("giving up capabilities")
 }
 

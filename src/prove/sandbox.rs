@@ -218,6 +218,7 @@ fn client(request: &Request, key: &Path, port: u16) -> Result<Child> {
         "ConnectTimeout=30",
     ];
     let mut ssh = Command::new(SELF);
+    ssh.env(PARENT, std::process::id().to_string());
     ssh.args([COMMAND, "client", "--", "-F", "none", "-n", "-T", "-p", &port, "-i"]).arg(key);
     for option in options {
         ssh.args(["-o", option]);
@@ -252,6 +253,7 @@ fn init(request: &Request, root: &Path, stream: TcpStream, words: PipeWriter) ->
     let stream = OwnedFd::from(stream);
     let output = stream.try_clone().context("handing the connection to sshd")?;
     let mut init = Command::new(SELF);
+    init.env(PARENT, std::process::id().to_string());
     init.args([COMMAND, "init", "--"]).arg(root).arg(&request.program);
     init.args(["-i", "-e", "-o", "LogLevel=DEBUG1"]);
     for option in &request.options {

@@ -21,6 +21,7 @@ mod matrix;
 mod oracle;
 mod poor_helper;
 mod prove;
+mod prove_sandbox;
 mod readonly;
 mod shell;
 
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         kill::cases(),
         shell::cases(),
         prove::cases(),
+        prove_sandbox::cases(),
         matrix::cases(),
     ]
     .into_iter()
