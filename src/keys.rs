@@ -94,6 +94,26 @@ impl PublicKey {
         }
     }
 
+    /// `true` if the certificate's signature is certainly not its authority's: sshd takes such a blob for no key at all.
+    /// What cannot be checked here (SHA-1, security keys) counts as good.
+    #[must_use]
+    pub fn certificate_is_forged(&self) -> bool {
+        const CHECKED: [&str; 6] = [
+            "ssh-ed25519",
+            "ecdsa-sha2-nistp256",
+            "ecdsa-sha2-nistp384",
+            "ecdsa-sha2-nistp521",
+            "rsa-sha2-256",
+            "rsa-sha2-512",
+        ];
+        let Some(own) = self.certificate() else { return false };
+        let Ok(read) = ssh_key::Certificate::from_bytes(&self.blob) else { return false };
+        // The crate signs what it read, written anew: that must be the same bytes.
+        CHECKED.contains(&own.signature_algorithm.as_str())
+            && read.to_bytes().is_ok_and(|bytes| bytes == self.blob)
+            && read.verify_signature().is_err()
+    }
+
     /// Are they the same key to sshd (`sshkey_equal`)? The comment does not count; a certificate is never the same as
     /// its plain key, so a certificate on a line of authorized_keys matches nothing.
     #[must_use]

@@ -5,6 +5,14 @@ mod options;
 
 pub use options::{Options, from_problem};
 
+/// Reads a list of options that stands alone, as a line of a principals file has it.
+///
+/// # Errors
+/// Why this sshd refuses them.
+pub fn parse_options(text: &[u8], build: &Build) -> Result<Options, String> {
+    options::parse(text, build)
+}
+
 pub(super) use hidden::{any_build, find as find_hidden, find_wrapped};
 
 use super::algorithms::type_of_word;

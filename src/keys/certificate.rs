@@ -18,7 +18,7 @@ pub enum Kind {
     Host,
 }
 
-/// What a CA said of a key. Its signature is not verified here.
+/// What a CA said of a key. Its signature is another question ([`PublicKey::certificate_is_forged`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// The key that was certified.

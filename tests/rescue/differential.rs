@@ -69,7 +69,7 @@ impl Trial {
     fn drawn(suite: &str, seed: u64, named: &[Mutation]) -> Self {
         let mut random = Random::seeded(seed);
         let login = if random.below(8) == 0 { "root" } else { "admin" };
-        let key = if random.below(5) == 0 { keys::KINDS[random.below(keys::KINDS.len())] } else { "build" };
+        let key = if random.below(3) == 0 { keys::KINDS[random.below(keys::KINDS.len())] } else { "build" };
         // Few at once more often: the first that refuses hides what the others do.
         let most = 1 + random.below(6);
         let mutations = (0..=random.below(most))

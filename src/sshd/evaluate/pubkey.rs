@@ -11,7 +11,7 @@ use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, Location, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::keys::algorithms::{accepted_by, client_algorithms};
-use crate::keys::authorized_keys::{KeyLine, Line, parse};
+use crate::keys::authorized_keys::{KeyLine, Line, Options, parse};
 use crate::permissions::Identity;
 use crate::sshd::config::PermitRootLogin;
 use std::collections::HashMap;
@@ -61,7 +61,7 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         lines: &lines,
         index: index(&opened, &lines),
         revoked: &revoked,
-        certificates: certificate::Trust::read(case),
+        certificates: certificate::Trust::read(case, user, who),
         command: command.asks,
         user,
     };
@@ -477,6 +477,20 @@ impl Trial<'_> {
         if options.cert_authority {
             return refuses("cert-authority: the line is for certificates".into(), None);
         }
+        self.authorises(case, options, at)
+    }
+
+    /// What the options say of this client (auth.c, `auth_authorise_keyopts`).
+    fn authorises(&self, case: &Case<'_>, options: &Options, at: &Location) -> LineAnswer {
+        let refuses = |is: String, says: Option<String>| {
+            let mut finding = Finding::blocks(CheckId::KeyLineRefuses)
+                .at(&at.file)
+                .on_line(at.line)
+                .is(is)
+                .wants("a line that lets the key in");
+            finding.sshd_says = says;
+            LineAnswer::Denies(Box::new(finding))
+        };
         // The instance's time zone is taken for UTC.
         if let Some(expiry) = options.expiry.filter(|expiry| case.question.now > *expiry) {
             let days = (case.question.now - expiry) / 86_400;
