@@ -112,6 +112,9 @@ fn remove(view: &dyn View, path: &Path, finding: &Finding) -> Proposal {
     Ok(vec![Action { path: path.to_owned(), change, why: why(finding) }])
 }
 
+/// Not lists of names, though a module may be told to read them as such.
+const ACCOUNT_FILES: [&str; 5] = [PASSWD, SHADOW, "/etc/group", "/etc/gshadow", "/etc/shells"];
+
 /// First what names the user in the list that a module reads, then the rule itself as a comment.
 fn pam(view: &dyn View, finding: &Finding, path: &Path, user: &PasswdEntry) -> Vec<Proposal> {
     let Some(line) = finding.line.map(|line| line as usize) else { return Vec::new() };
@@ -127,6 +130,7 @@ fn pam(view: &dyn View, finding: &Finding, path: &Path, user: &PasswdEntry) -> V
     }
     if finding.is.contains("pam_listfile")
         && let Some(file) = argument("file=")
+        && !ACCOUNT_FILES.contains(&file)
     {
         proposals.push(fix::rewriting(view, Path::new(file), &why, |old| {
             let lines = Lines::of(old);

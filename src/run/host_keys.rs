@@ -43,9 +43,13 @@ pub(super) fn make(
     let mut actions = Vec::new();
     for file in &files {
         let path = PathBuf::from(file);
-        let Some(kind) = kind(&path) else { continue };
         let Some(place) = place(view, &path) else { continue };
-        let before = match existing(view, &place) {
+        let before = existing(view, &place);
+        // Under a name that tells no kind a key is made only where nothing is.
+        let Some(kind) = kind(&path).or((before == Some(Before::Absent)).then_some("ed25519")) else {
+            continue;
+        };
+        let before = match before {
             Some(Before::Regular { .. }) if !unusable.contains(&place.as_path()) => continue,
             Some(before) => before,
             None => continue,

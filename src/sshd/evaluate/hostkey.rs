@@ -1,7 +1,7 @@
 //! Which host keys sshd would load (sshd.c `main`, authfile.c `sshkey_perm_ok`, sshkey.c): one good one is enough.
 
 use super::{Case, start::errno_words};
-use crate::finding::{CheckId, Finding, Severity};
+use crate::finding::{CheckId, Finding, FixedBy, Severity};
 use crate::keys::base64;
 use crate::view::{LookError, Stat, follow};
 use bstr::{BStr, ByteSlice};
@@ -82,6 +82,10 @@ fn look(case: &Case<'_>, path: &Path) -> Key {
             return Key::Bad(Box::new(unusable(path, errno_words(&error), &errno_words(&error))));
         }
     };
+    if found.stat.is_dir() {
+        let finding = unusable(&found.path, "a directory".into(), "invalid format");
+        return Key::Bad(Box::new(finding.fixed_by(FixedBy::Nothing)));
+    }
     if too_open(case, &found.stat) {
         let says = format!("Permissions {:04o} for '{}' are too open.", found.stat.mode, path.display());
         let finding = Finding::blocks(CheckId::HostKeysTooOpen)
