@@ -30,6 +30,7 @@ setfacl acl
 setfattr attr
 getfattr attr
 strace strace
+sha256sum coreutils
 ip iproute2
 losetup mount
 unshare util-linux

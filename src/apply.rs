@@ -13,9 +13,11 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
+mod accounts_lock;
 pub(crate) mod inode;
 mod tree;
 
+pub use accounts_lock::AccountsLock;
 pub use tree::{Kept, Survey, TreeResult, survey_tree};
 
 /// The most bytes of a file that is replaced: as much as is read of any file, and more than once.

@@ -197,6 +197,10 @@ pub struct RepairArgs {
     /// End with a login through the volume's own sshd, as prove does.
     #[arg(long)]
     pub prove: bool,
+    /// Keep no journal, where nothing can be written here: the run can then not
+    /// be undone, and what a killed one left half-way is not known.
+    #[arg(long)]
+    pub no_journal: bool,
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
@@ -268,6 +272,10 @@ pub struct HistoryArgs {
     /// Show this run alone, record by record.
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
+    /// Remove the runs that are undone; with DAYS also those that ended by
+    /// themselves and began so many days ago, which can then not be undone.
+    #[arg(long, value_name = "DAYS", num_args = 0..=1, require_equals = true, conflicts_with = "run")]
+    pub prune: Option<Option<u32>>,
     /// Where runs are journaled.
     #[command(flatten)]
     pub state: StateArgs,

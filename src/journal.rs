@@ -20,10 +20,12 @@ mod clock;
 mod line;
 mod load;
 mod lock;
+mod prune;
 pub mod record;
 
 pub use load::{LoadedRun, RunState, RunSummary, Step, history, load};
 pub use lock::VolumeLock;
+pub use prune::{Pruned, prune};
 use record::{Batch, Begin, Ending, Intent, Record, Saved};
 
 /// The version of the journal's form; one that we do not know is not undone.
@@ -32,6 +34,8 @@ pub const SCHEMA: u32 = 1;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/volrescue";
 /// The file of a run's records.
 const FILE: &str = "journal.jsonl";
+/// The same before the first record is durable.
+const UNBORN: &str = "journal.new";
 /// The directory of a run's saved contents.
 const SAVED: &str = "saved";
 
@@ -106,7 +110,9 @@ impl Journal {
                 Ok(()) => break (id, dir),
             }
         };
-        let path = dir.join(FILE);
+        // Under its name only once its first record is whole: a run that was killed before has changed nothing, and is
+        // not in the history.
+        let path = dir.join(UNBORN);
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -138,6 +144,8 @@ impl Journal {
         journal.append(&Record::Begin(Box::new(begin))).and_then(|_| journal.sync()).map_err(|error| {
             Refusal::target(format!("{error:#}")).hint("Name another directory with --state-dir.")
         })?;
+        let born = dir.join(FILE);
+        fs::rename(&path, &born).map_err(|error| refuse("making", &born, &error))?;
         sync_directory(&dir)?;
         sync_directory(state)?;
         lock.name_run(&id)?;

@@ -150,6 +150,22 @@ impl LoadedRun {
         }
     }
 
+    /// The paths of the single actions; not those below a tree.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn paths(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for (index, at) in self.steps.iter().enumerate() {
+            if at.batch_of.is_none()
+                && let Step::Intent(intent) = self.step(index)?
+            {
+                paths.push(intent.path.to_path());
+            }
+        }
+        Ok(paths)
+    }
+
     /// Old content, checked against what was recorded of it.
     ///
     /// # Errors

@@ -133,12 +133,15 @@ pub fn recreate_user(
         _ => return Err(Refusal::failed(format!("/etc/passwd: the new entry of {name} would not be found"))),
     }
     let mut actions = files.actions(&format!("puts back the user {name}"));
+    // Whoever stops in the middle is to find the user missing still, or the rest would never be made.
+    let passwd = actions.pop();
     if uid >= defs.uids().0 {
         actions.extend(subid_actions(view, &defs, &entry, &mut origins));
     }
     if (default.is_some() || options.sudo) && name != "root" {
         actions.extend(privilege::actions(view, os, name, default.as_ref(), &mut origins));
     }
+    actions.extend(passwd);
     let names = |gids: Vec<u32>| {
         let entries = gids.into_iter().filter_map(|gid| group.by_gid(gid)).map(|entry| entry.name.clone());
         entries.filter(|group| *group != primary.name).collect::<Vec<_>>()

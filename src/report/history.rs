@@ -3,7 +3,7 @@
 use super::escape;
 use super::json::SCHEMA;
 use super::output::Style;
-use crate::journal::{LoadedRun, RunSummary, Step};
+use crate::journal::{LoadedRun, Pruned, RunSummary, Step};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -136,4 +136,29 @@ pub fn run_json(run: &LoadedRun) -> Result<Value> {
         "steps": steps,
         "error": null,
     }))
+}
+
+/// What `history --prune` removed and what it kept.
+#[must_use]
+pub fn pruned_text(pruned: &Pruned) -> String {
+    let mut out = String::new();
+    for run in &pruned.removed {
+        let _ = writeln!(out, "removed {run}");
+    }
+    for (run, why) in &pruned.kept {
+        let _ = writeln!(out, "kept    {run}: {why}");
+    }
+    if out.is_empty() {
+        out.push_str("Nothing to remove.\n");
+    }
+    out
+}
+
+/// The same for a machine, with the runs that are left.
+#[must_use]
+pub fn pruned_json(pruned: &Pruned, left: &[RunSummary]) -> Value {
+    let mut document = json(left);
+    document["removed"] = json!(pruned.removed);
+    document["kept"] = pruned.kept.iter().map(|(run, why)| json!({ "run": run, "why": why })).collect();
+    document
 }

@@ -6,11 +6,14 @@ use crate::error::{ExitCode, Refusal};
 use crate::journal;
 use crate::report::history;
 use crate::report::output::Style;
+use anyhow::Result;
+use std::path::Path;
 
 /// Runs the command.
 pub(super) fn history(args: &HistoryArgs) -> ExitCode {
     let state = session::state_dir(&args.state);
     let printed = match &args.run {
+        None if args.prune.is_some() => prune(args, &state),
         None => journal::history(&state).map(|runs| {
             if args.output.json {
                 super::pretty(&history::json(&runs))
@@ -37,4 +40,15 @@ pub(super) fn history(args: &HistoryArgs) -> ExitCode {
             super::refuse("history", args.output.json, &refusal)
         }
     }
+}
+
+/// Removes runs, and tells which.
+fn prune(args: &HistoryArgs, state: &Path) -> Result<String> {
+    const DAY: i64 = 24 * 60 * 60;
+    let before = args.prune.flatten().map(|days| session::now() - i64::from(days) * DAY);
+    let pruned = journal::prune(state, before)?;
+    if args.output.json {
+        return Ok(super::pretty(&history::pruned_json(&pruned, &journal::history(state)?)));
+    }
+    Ok(history::pruned_text(&pruned))
 }

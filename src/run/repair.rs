@@ -71,7 +71,14 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
     let mode = if args.dry_run { Mode::Look } else { Mode::Change };
     let session = Session::open(&args.target, mode, &needed, &stop, report)?;
     let mut change = || -> Result<()> {
-        let mut lock = if args.dry_run { None } else { Some(session.lock(&state)?) };
+        let mut lock = if args.dry_run { None } else { session.lock_for(&state, args.no_journal)? };
+        if args.no_journal && !args.dry_run {
+            report.notes.push(
+                "no journal is kept: this run can't be undone, and should it be stopped half-way, what it had begun is \
+                 not known to the next one"
+                    .into(),
+            );
+        }
         let settled = if lock.is_some() { super::undo::settle_earlier(&session, &state, report)? } else { 0 };
         let seen = session.look(report);
         let users = session.users(&seen, &args.login.users)?;
@@ -105,9 +112,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
         if !args.yes {
             drop_idle_trees(&session, &mut plan, &stop, report)?;
         }
-        if let Some(lock) = &mut lock
-            && !plan.actions.is_empty()
-        {
+        if !plan.actions.is_empty() {
             if !args.yes {
                 show_plan(&plan, report, args.output.json);
                 *shown = true;
@@ -129,6 +134,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
                         .push("the new key was not written: nothing on this volume would take it".into());
                 }
             }
+            let lock = lock.as_mut().filter(|_| !args.no_journal);
             apply(&session, plan, &state, lock, &stop, report, pair.is_some())?;
         }
         verify(&session, &names, &keys, report);
@@ -303,12 +309,17 @@ fn apply(
     session: &Session,
     plan: Plan,
     state: &Path,
-    lock: &mut VolumeLock,
+    lock: Option<&mut VolumeLock>,
     stop: &Stop,
     report: &mut Report,
     pair_written: bool,
 ) -> Result<()> {
-    let mut journal = Journal::create(state, &session.run_info(report), lock)?;
+    let paths: Vec<&Path> = plan.actions.iter().map(|action| action.path.as_path()).collect();
+    let _accounts = session.lock_accounts(&paths, stop, report)?;
+    let mut journal = match lock {
+        Some(lock) => Journal::create(state, &session.run_info(report), lock)?,
+        None => Journal::none(),
+    };
     report.run = journal.run_id().map(str::to_owned);
     let mut watch = Watcher::new(stop, "changing owners");
     let done = apply::apply(session.root(), &plan.actions, &mut journal, &mut watch);
@@ -338,7 +349,11 @@ fn apply(
     } else {
         "Run the same command again"
     };
-    let how_to_go_on = format!("{again} to go on, or take it back: volrescue undo {run}");
+    let how_to_go_on = if run.is_empty() {
+        format!("{again} to go on; without a journal it can't be taken back.")
+    } else {
+        format!("{again} to go on, or take it back: volrescue undo {run}")
+    };
     if let Some(error) = done.error {
         let words = format!("{error:#}");
         let full = words.contains("No space left") || words.contains("quota");
@@ -378,6 +393,7 @@ fn job(args: &RepairArgs, target: &str) -> Job {
         (args.sudo, "--sudo"),
         (args.dry_run, "--dry-run"),
         (args.minimal, "--minimal"),
+        (args.no_journal, "--no-journal"),
         (args.yes, "--yes"),
         (args.prove, "--prove"),
     ];

@@ -2,7 +2,7 @@
 
 use super::signals::Stop;
 use crate::accounts::PasswdEntry;
-use crate::apply::{self, Survey, TreeResult, Watch};
+use crate::apply::{self, AccountsLock, Survey, TreeResult, Watch};
 use crate::cli::{StateArgs, TargetArgs};
 use crate::error::{ExitCode, Refusal};
 use crate::finding::Verdict;
@@ -355,6 +355,29 @@ impl Session {
         let identity = identity.split(' ').next().unwrap_or_default();
         let key = format!("{}-{identity}", info.uuid.as_deref().unwrap_or("no-id"));
         VolumeLock::take(state, &key)
+    }
+
+    /// As [`Self::lock`]; where no journal is kept, a state directory that can't be written is no hindrance.
+    pub(super) fn lock_for(&self, state: &Path, no_journal: bool) -> Result<Option<VolumeLock>> {
+        match self.lock(state) {
+            Err(error) if no_journal && refusal_of(&error).code == ExitCode::Target => Ok(None),
+            lock => lock.map(Some),
+        }
+    }
+
+    /// On the running system: keeps `useradd` and its like away from the account files among `paths`.
+    pub(super) fn lock_accounts(
+        &self,
+        paths: &[&Path],
+        stop: &Stop,
+        report: &Report,
+    ) -> Result<Option<AccountsLock>> {
+        match &report.target {
+            Some(target) if target.kind == "live" => {
+                AccountsLock::take(Path::new("/etc"), paths, &mut || stop.asked()).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Lets go of the volume, whatever became of the work; both failures are told.

@@ -84,6 +84,9 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
         crate::undo::check(&run, args.force)?;
         let mut info = session.run_info(report);
         info.undoes = Some(run.begin.run.clone());
+        let paths = run.paths()?;
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let _accounts = session.lock_accounts(&paths, &stop, report)?;
         let mut journal = Journal::create(&state, &info, &mut lock)?;
         report.run = journal.run_id().map(str::to_owned);
         let options = UndoOptions { force: args.force, dry_run: false };

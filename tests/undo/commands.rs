@@ -104,3 +104,47 @@ fn copies_of_one_image_are_repaired_at_once_and_not_taken_for_each_other() {
     expect(&volrescue(&world, &["undo", "--yes", &of_a.run]), &[4], "--target");
     expect(&volrescue(&world, &["undo", "--yes", &of_a.run, "--target", "a"]), &[0], "");
 }
+
+#[test]
+fn without_a_journal_a_read_only_helper_can_repair_and_is_told_what_it_gives_up() {
+    let world = small_root("no-journal");
+    let arguments = ["repair", "--yes", "--user", "u", "--state-dir", "/proc/volrescue", "volume"];
+    expect(&volrescue(&world, &arguments), &[3], "--state-dir");
+    assert_eq!(mode(&world.at("/home/u")), 0o777);
+    let mut arguments = arguments.to_vec();
+    arguments.insert(1, "--no-journal");
+    let output = volrescue(&world, &arguments);
+    expect(&output, &[0, 1], "this run can't be undone");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("volrescue undo"), "{output:?}");
+    assert_eq!(mode(&world.at("/home/u")), 0o700);
+}
+
+#[test]
+fn prune_removes_what_is_undone_and_what_is_old_and_nothing_that_is_needed() {
+    let world = small_root("prune");
+    let repair = || expect(&volrescue(&world, &["repair", "--yes", "--user", "u", "volume"]), &[0, 1], "");
+    repair();
+    let first = runs(&world).remove(0).0;
+    expect(&volrescue(&world, &["undo", "--yes", &first]), &[0], "");
+    repair();
+    let (last, _) = runs(&world).into_iter().rfind(|(_, state)| *state == RunState::Complete).unwrap();
+    assert_eq!(runs(&world).len(), 3);
+    expect(&volrescue(&world, &["history", "--prune", "--json"]), &[0], &first);
+    assert_eq!(runs(&world), [(last.clone(), RunState::Complete)], "what can still be undone stays");
+    expect(&volrescue(&world, &["history", "--prune=1"]), &[0], "Nothing to remove");
+    let left: Vec<_> = fs::read_dir(&world.state).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "the run and the locks: {left:?}");
+
+    // A killed run: the next repair needs its journal.
+    let journal = world.state.join(&last).join("journal.jsonl");
+    let whole = fs::read_to_string(&journal).unwrap();
+    let kept: Vec<&str> = whole.lines().filter(|line| !line.contains("\"end\"")).collect();
+    fs::write(&journal, kept.join("\n") + "\n").unwrap();
+    let before = history(&world.state).unwrap()[0].begin.as_ref().unwrap().started + 1;
+    let pruned = volrescue::journal::prune(&world.state, Some(before)).unwrap();
+    assert!(pruned.removed.is_empty() && pruned.kept[0].1.contains("half-way"), "{pruned:?}");
+    fs::write(&journal, whole).unwrap();
+    let pruned = volrescue::journal::prune(&world.state, Some(before)).unwrap();
+    assert_eq!(pruned.removed, [last]);
+    assert!(runs(&world).is_empty());
+}

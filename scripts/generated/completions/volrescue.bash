@@ -383,12 +383,16 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__history)
-            opts="-v -h --state-dir --json --verbose --help"
+            opts="-v -h --prune --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --prune)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -465,7 +469,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__repair)
-            opts="-u -k -y -v -h --partition --root --with --live --jobs --user --key --generate-key --create-user --sudo --dry-run --minimal --chown --chown-from --fix --fsck --prove --yes --state-dir --json --verbose --help"
+            opts="-u -k -y -v -h --partition --root --with --live --jobs --user --key --generate-key --create-user --sudo --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

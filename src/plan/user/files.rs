@@ -155,11 +155,12 @@ impl AccountFiles {
         }
     }
 
-    /// The writes: passwd last, so that no user is there before their groups and their shadow line.
+    /// The writes: passwd last, so that no user is there before their groups and their shadow line; gshadow before group,
+    /// for a group that is there already gets no line in gshadow when a stopped run is repeated.
     pub(super) fn actions(self, why: &str) -> Vec<Action> {
         let gshadow = Some(self.gshadow).filter(|file| file.exists());
         let group = Some(self.group).filter(|file| file.text != file.original);
-        [group, gshadow, Some(self.shadow), Some(self.passwd)]
+        [gshadow, group, Some(self.shadow), Some(self.passwd)]
             .into_iter()
             .flatten()
             .filter_map(|file| file.action(why))
