@@ -45,12 +45,18 @@ semodule_package semodule-utils
 bunzip2 bzip2
 '
 
+# The Python of the tests of scripts/ec2-rescue, from PyPI into target/venv. Debian's boto3 is too old to know the calls.
+python_packages='boto3>=1.44 moto[server,ec2,ssm,autoscaling]>=5.2 pytest>=8 PyYAML jsonschema'
+
+
 missing_packages() {
     local path=$PATH:/usr/sbin:/sbin command package
     while read -r command package; do
         [ -n "$command" ] || continue
         PATH=$path command -v "$command" >/dev/null 2>&1 || printf '%s\n' "$package"
     done <<<"$needed_commands" | sort -u
+    # python3 alone has no venv on Debian.
+    python3 -c 'import ensurepip' 2>/dev/null || printf 'python3-venv\n'
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || printf 'debian-archive-keyring\n'
 }
 
@@ -82,6 +88,19 @@ install_packages() {
     } </dev/null >&2 || status=$?
     [ -z "$made" ] || rm -f "$policy"
     return "$status"
+}
+
+# The virtual environment, made anew when what it should have has changed.
+prepare_venv() {
+    local venv=$target/venv
+    [ "$(cat "$venv/.packages" 2>/dev/null)" = "$python_packages" ] && return 0
+    say "installing for the tests of ec2-rescue: $python_packages"
+    rm -rf "$venv"
+    mkdir -p "$target"
+    python3 -m venv "$venv"
+    # shellcheck disable=SC2086  # a list of words
+    "$venv/bin/pip" install --quiet --disable-pip-version-check $python_packages >&2
+    printf '%s\n' "$python_packages" >"$venv/.packages"
 }
 
 # Whether this machine lets us make loop devices and mount namespaces.
