@@ -40,6 +40,8 @@ pub enum Command {
     Shell(ShellArgs),
     /// List every check: its name, what it means, what fixes it.
     Checks(ChecksArgs),
+    /// Print EC2 user data that mends the login path at boot, without a helper.
+    Userdata(UserdataArgs),
     /// Write the man pages or the shell completions into a directory.
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -64,7 +66,7 @@ impl Command {
             Self::History(args) => args.output.verbose,
             Self::Shell(args) => args.output.verbose,
             Self::Checks(args) => args.output.verbose,
-            Self::Generate(_) | Self::Enclose(_) | Self::Sandbox(_) => 0,
+            Self::Generate(_) | Self::Enclose(_) | Self::Sandbox(_) | Self::Userdata(_) => 0,
         }
     }
 }
@@ -327,6 +329,15 @@ pub struct SandboxArgs {
     /// What it needs to know.
     #[arg(last = true)]
     pub words: Vec<std::ffi::OsString>,
+/// `userdata`.
+#[derive(Debug, Args)]
+pub struct UserdataArgs {
+    /// The login user.
+    #[arg(long, short, value_name = "U")]
+    pub user: String,
+    /// A key to add, as for repair; may repeat.
+    #[arg(long = "key", short = 'k', value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
 }
 
 /// `generate`.

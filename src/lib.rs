@@ -22,7 +22,7 @@
 //! - *effects*: [`volume`], [`inventory`], [`apply`], [`journal`], [`undo`], [`prove`],
 //!   [`shell`], over [`root`], over [`sys`];
 //! - *pure*: [`sshd`], [`accounts`], [`keys`], [`permissions`], [`os`], [`plan`], [`finding`], [`view`], [`probe`],
-//!   [`fstab`], [`selinux`].
+//!   [`fstab`], [`selinux`], [`userdata`].
 //!
 //! A pure module imports no effect: what it wants to know of the volume it asks a [`view::View`].
 
@@ -48,5 +48,6 @@ pub mod shell;
 pub mod sshd;
 pub mod sys;
 pub mod undo;
+pub mod userdata;
 pub mod view;
 pub mod volume;

@@ -22,6 +22,7 @@ mod shell;
 mod signals;
 mod targets;
 mod undo;
+mod userdata;
 
 /// Runs the command line and gives the exit code. Everything is printed by then.
 #[must_use]
@@ -48,6 +49,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             print(&if json { pretty(&json::checks()) } else { text::checks(Style::of_stdout()) });
             ExitCode::Accepted
         }
+        Command::Userdata(args) => userdata::userdata(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Enclose(args) => return crate::shell::stage(&args.stage, &args.words),
         Command::Sandbox(args) => return crate::prove::stage(&args.stage),
@@ -109,7 +111,7 @@ fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
         return ExitCode::Accepted;
     }
     let command = args.get(1).and_then(|word| word.to_str());
-    let known = ["list", "diagnose", "repair", "prove", "undo", "history", "shell", "checks"];
+    let known = ["list", "diagnose", "repair", "prove", "undo", "history", "shell", "checks", "userdata"];
     let command = known.into_iter().find(|name| Some(*name) == command).unwrap_or("volrescue");
     if args.iter().any(|word| word == "--json") {
         let text = error.render().to_string();

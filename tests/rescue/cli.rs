@@ -26,7 +26,8 @@ pub(crate) fn cases() -> Vec<Case> {
     trials.iter().map(|&(name, needs, run)| Case::new(format!("cli::{name}"), needs, run)).collect()
 }
 
-const COMMANDS: &[&str] = &["list", "diagnose", "repair", "prove", "undo", "history", "shell", "checks"];
+const COMMANDS: &[&str] =
+    &["list", "diagnose", "repair", "prove", "undo", "history", "shell", "checks", "userdata"];
 
 fn help_fits() -> Result<()> {
     let mut ways = vec![vec!["--help"], vec!["-h"]];
