@@ -114,11 +114,16 @@ class World:
         path.write_text(text)
         path.chmod(0o755)
 
+    def image(self):
+        """Any AMI; asked for once, as there are many."""
+        if not hasattr(self.session, "image"):
+            self.session.image = self.ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        return self.session.image
+
     def launch(self, zone="us-east-1a", encrypted=False, name="broken", **more):
         """A running instance; its root is kept apart from those that AMIs bring."""
-        image = self.ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
         ebs = {"VolumeSize": 8, "VolumeType": "gp3", "DeleteOnTermination": True, "Encrypted": encrypted}
-        made = self.ec2.run_instances(ImageId=image, InstanceType="m5d.large", MinCount=1, MaxCount=1, Placement={"AvailabilityZone": zone},
+        made = self.ec2.run_instances(ImageId=self.image(), InstanceType="m5d.large", MinCount=1, MaxCount=1, Placement={"AvailabilityZone": zone},
                                       BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": ebs}],
                                       TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}], **more)
         instance = made["Instances"][0]["InstanceId"]

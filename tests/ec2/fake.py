@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.parse
 import uuid
 from xml.sax.saxutils import escape
@@ -96,7 +95,9 @@ class Fake:
             if fault["operation"] == operation and fault["times"] > 0 and fault.get("dry", dry) == dry:
                 fault["times"] -= 1
                 return self.error(start_response, service, Refused(fault["code"], fault["message"], fault.get("status", 400)))
-        self.killed(number, "before")
+        if self.killed(number, "before"):
+            # The call never reached EC2.
+            return self.error(start_response, service, Refused("Unavailable", "", 503))
         gone = {}
         for volume, looks in list(self.hidden.items()):
             if operation == "DescribeVolumes" and looks > 0 and volume in self.ec2.volumes:
@@ -124,7 +125,8 @@ class Fake:
         if number is not None and plan and plan["at"] == number and plan["when"] == when:
             self.kill = None
             os.kill(plan["pid"], signal.SIGKILL)
-            time.sleep(0.05)
+            return True
+        return False
 
     def error(self, start_response, service, refused):
         status = f"{refused.status} Error"
@@ -335,10 +337,11 @@ class Fake:
     # --- for the test ---
 
     def ctl_reset(self, config):
-        import moto.core.models  # noqa: F401
-        from moto.moto_api._internal.models import moto_api_backend
-
-        moto_api_backend.reset()
+        # Only what a test makes: a reset of all of moto takes a second, of which the AMIs are most.
+        for things in (self.ec2.reservations, self.ec2.volumes):
+            things.clear()
+        for name in [name for name, snapshot in self.ec2.snapshots.items() if not snapshot.from_ami]:
+            del self.ec2.snapshots[name]
         self.reset(config)
         return {}
 

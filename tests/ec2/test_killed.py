@@ -10,7 +10,7 @@ def prepared(fake, session, tmp_path, number):
     work = tmp_path / str(number)
     work.mkdir(parents=True)
     world = World(fake, session, work).broken()
-    return world, world.argv(*world.login_here(), helper=False)
+    return world, world.argv(*world.login_here(), "--helper-ami", world.image(), helper=False)
 
 
 def losses(world, copy_stays, rescued):

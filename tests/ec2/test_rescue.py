@@ -212,7 +212,7 @@ def test_a_private_key_never_leaves(world):
 
 def group(world):
     client = world.session.mine("autoscaling")
-    image = world.ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    image = world.image()
     client.create_launch_configuration(LaunchConfigurationName="lc", ImageId=image, InstanceType="m5d.large")
     client.create_auto_scaling_group(AutoScalingGroupName="web", LaunchConfigurationName="lc", MinSize=0, MaxSize=3, DesiredCapacity=0,
                                      AvailabilityZones=["us-east-1a"])

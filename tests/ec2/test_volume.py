@@ -37,7 +37,8 @@ exec {PROGRAM} "$@"
     look = f"import json,urllib.request as u; print(json.load(u.urlopen(u.Request('{world.fake.url}/_fake/look', b'{{}}')))['roots']['{world.instance}'])"
     world.program("ssh", f"""#!/bin/sh
 root=$(python3 -c "{look}")
-verdict=$({REPO}/scripts/oracle "{images}/$root" admin {key} 2>/dev/null)
+# The judge runs the real ssh.
+verdict=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin {REPO}/scripts/oracle "{images}/$root" admin {key} 2>/dev/null)
 [ "$verdict" = accept ] || {{ echo "admin@127.0.0.1: Permission denied (publickey)." >&2; exit 255; }}
 """)
     login = ["ssh", "admin@127.0.0.1"]
