@@ -329,6 +329,8 @@ pub struct SandboxArgs {
     /// What it needs to know.
     #[arg(last = true)]
     pub words: Vec<std::ffi::OsString>,
+}
+
 /// `userdata`.
 #[derive(Debug, Args)]
 pub struct UserdataArgs {

@@ -52,6 +52,9 @@ _volrescue() {
             volrescue,undo)
                 cmd="volrescue__subcmd__undo"
                 ;;
+            volrescue,userdata)
+                cmd="volrescue__subcmd__userdata"
+                ;;
             volrescue__subcmd__help,checks)
                 cmd="volrescue__subcmd__help__subcmd__checks"
                 ;;
@@ -88,6 +91,9 @@ _volrescue() {
             volrescue__subcmd__help,undo)
                 cmd="volrescue__subcmd__help__subcmd__undo"
                 ;;
+            volrescue__subcmd__help,userdata)
+                cmd="volrescue__subcmd__help__subcmd__userdata"
+                ;;
             *)
                 ;;
         esac
@@ -95,7 +101,7 @@ _volrescue() {
 
     case "${cmd}" in
         volrescue)
-            opts="-h -V --help --version list diagnose repair prove undo history shell checks generate enclose sandbox help"
+            opts="-h -V --help --version list diagnose repair prove undo history shell checks userdata generate enclose sandbox help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -201,7 +207,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__help)
-            opts="list diagnose repair prove undo history shell checks generate enclose sandbox help"
+            opts="list diagnose repair prove undo history shell checks userdata generate enclose sandbox help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -369,6 +375,20 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__help__subcmd__undo)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        volrescue__subcmd__help__subcmd__userdata)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -598,6 +618,36 @@ _volrescue() {
                     return 0
                     ;;
                 --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        volrescue__subcmd__userdata)
+            opts="-u -k -h --user --key --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -u)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
