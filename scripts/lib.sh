@@ -40,6 +40,7 @@ xz xz-utils
 cc gcc
 matchpathcon selinux-utils
 setfiles policycoreutils
+python3 python3
 semodule policycoreutils
 semodule_package semodule-utils
 bunzip2 bzip2

@@ -16,6 +16,7 @@ mod fixes;
 mod hostile_home;
 mod kill;
 mod kit;
+mod labels;
 mod loose;
 mod matrix;
 mod oracle;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         answers::cases(),
         bad_input::cases(),
         kill::cases(),
+        labels::cases(),
         shell::cases(),
         prove::cases(),
         prove_sandbox::cases(),
