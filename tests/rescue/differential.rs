@@ -9,7 +9,7 @@ mod keys;
 use crate::kit::program::{Document, program, volrescue, volrescue_under};
 use crate::kit::random::{Random, count};
 use crate::kit::volume::Tree;
-use crate::kit::{Scratch, judge, script};
+use crate::kit::{Scratch, judge, script_on_tree};
 use crate::oracle::recipes;
 use crate::{Case, Needs};
 use anyhow::{Context as _, Result, ensure};
@@ -110,7 +110,7 @@ impl Trial {
         let mut all: Vec<(&str, &Path)> =
             vec![("ROOT", &tree.path), ("K", &public), ("CA", &authority), ("KEYS", keys.directory())];
         all.extend(variables.iter().map(|(name, value)| (name.as_str(), value.as_path())));
-        script(&body, &all).with_context(|| self.line())?;
+        script_on_tree(&body, &all).with_context(|| self.line())?;
         Ok(tree)
     }
 

@@ -128,6 +128,16 @@ pub(crate) fn script(body: &str, variables: &[(&str, &Path)]) -> Result<String> 
     String::from_utf8(output.stdout).context("the script's output")
 }
 
+/// The same for what changes the tree at `$ROOT`, with everything else read-only: a link of the tree, absolute as the links
+/// of volumes are, would else lead a careless recipe to the machine's own files.
+pub(crate) fn script_on_tree(body: &str, variables: &[(&str, &Path)]) -> Result<String> {
+    const CONFINE: &str = r#"
+        mount --bind "$ROOT" "$ROOT"
+        for point in /dev /run /; do mount -o remount,bind,ro "$point" 2>/dev/null || [ "$point" != / ]; done
+    "#;
+    script(&format!("{CONFINE}\n{body}"), variables)
+}
+
 /// PATH with the directories of the administrator's tools.
 pub(crate) fn tool_path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())

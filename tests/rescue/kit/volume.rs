@@ -2,7 +2,7 @@
 
 use super::judge::{Login, login};
 use super::manifest::{Manifest, READ};
-use super::{Scratch, script, tool_path, trees};
+use super::{Scratch, script, script_on_tree, tool_path, trees};
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs;
@@ -442,13 +442,13 @@ impl Tree {
 
     /// Runs a recipe with `$R` set to the directory.
     pub(crate) fn change(&self, recipe: &str) -> Result<String> {
-        script(&with_variables(recipe), &[("ROOT", &self.path)])
+        script_on_tree(&with_variables(recipe), &[("ROOT", &self.path)])
     }
 
     /// The same for a recipe that may find what it wants to change gone, or a FIFO in its place.
     pub(crate) fn try_change(&self, recipe: &str) -> Result<()> {
         let body = with_variables("timeout --signal KILL 5 sh -c \"$RECIPE\" >/dev/null 2>&1 || true");
-        script(&body, &[("ROOT", &self.path), ("RECIPE", Path::new(recipe))]).map(drop)
+        script_on_tree(&body, &[("ROOT", &self.path), ("RECIPE", Path::new(recipe))]).map(drop)
     }
 
     /// What the tree's own sshd does with a login.
