@@ -43,6 +43,8 @@ pub struct Certificate {
     pub ca: PublicKey,
     /// The algorithm that the CA signed with.
     pub signature_algorithm: String,
+    /// The CA's signature: the algorithm's name and its bytes (RFC 4253, section 6.6).
+    pub signature: Vec<u8>,
 }
 
 /// "ssh-rsa" for "ssh-rsa-cert-v01@openssh.com" (and for the names with rsa-sha2-256/512, which are the same key);
@@ -93,7 +95,8 @@ impl Certificate {
         let extensions = options(wire.string()?)?;
         wire.string()?; // reserved
         let ca = PublicKey::from_blob(wire.string()?.to_vec()).map_err(|_| BlobError::Invalid)?;
-        let mut signature = Wire(wire.string()?);
+        let whole = wire.string()?;
+        let mut signature = Wire(whole);
         let signature_algorithm = String::from_utf8_lossy(signature.string()?).into_owned();
         if ca.is_certificate() {
             return Err(BlobError::Invalid);
@@ -110,6 +113,7 @@ impl Certificate {
             extensions,
             ca,
             signature_algorithm,
+            signature: whole.to_vec(),
         })
     }
 }
