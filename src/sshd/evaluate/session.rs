@@ -340,6 +340,11 @@ fn forced_command(case: &mut Case<'_>) {
 
 /// The exit status of a command, where it can be told from its words alone; the shell runs it with empty input.
 pub(super) fn exit_status(command: &[u8]) -> Option<u8> {
+    /// The longest argument that execve(2) takes (`MAX_ARG_STRLEN`), with its NUL.
+    const ARGUMENT: usize = 128 << 10;
+    if command.len() >= ARGUMENT {
+        return Some(1);
+    }
     let text = BStr::new(command.trim_ascii());
     if text == "internal-sftp" || text.starts_with(b"internal-sftp ") {
         // Not a subsystem request, so: "This service allows sftp connections only."
