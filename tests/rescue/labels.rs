@@ -24,7 +24,7 @@ const BREAKAGES: &[(&str, &str, &[&str])] = &[
     ("home-missing", "rm -r $H", &[]),
     (
         "user-missing",
-        "sed -i /^$U:/d $R/etc/passwd $R/etc/shadow && setfattr -x security.selinux $R/etc/shadow; setfattr -x security.selinux $R/etc/passwd; true",
+        "sed -i /^$U:/d $R/etc/passwd $R/etc/shadow; ! getfattr -n security.selinux $R/etc/passwd 2>/dev/null",
         &["--create-user"],
     ),
     ("config-missing", "rm $R/etc/ssh/sshd_config", &["--fix", "all"]),
