@@ -99,7 +99,8 @@ impl Journal {
     pub fn create(state: &Path, info: &RunInfo, lock: &mut VolumeLock) -> Result<Self> {
         let refuse = |what: &str, path: &Path, error: &std::io::Error| state_refusal(what, path, error);
         make_state(state)?;
-        let (secs, stamp) = clock::now();
+        let (secs, nanoseconds) = clock::now();
+        let stamp = clock::stamp(secs);
         let (id, dir) = loop {
             let token = crate::root::temp_name().to_string_lossy().into_owned();
             let id = format!("{stamp}-{}", &token[token.len() - 4..]);
@@ -126,6 +127,7 @@ impl Journal {
             run: id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: secs,
+            started_nanoseconds: nanoseconds,
             pid: std::process::id(),
             command: info.command.clone(),
             target: info.given.clone(),

@@ -2,12 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since the epoch, and `YYYYMMDDTHHMMSSZ`.
-pub(super) fn now() -> (i64, String) {
-    let secs = SystemTime::now()
+/// Seconds since the epoch, and the nanoseconds beyond them.
+pub(super) fn now() -> (i64, u32) {
+    SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
-    (secs, stamp(secs))
+        .map_or((0, 0), |since| (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos()))
 }
 
 /// A time in UTC as ISO 8601 writes it without separators.

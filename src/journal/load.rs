@@ -57,6 +57,14 @@ pub struct RunSummary {
     pub state: RunState,
 }
 
+impl RunSummary {
+    /// What orders runs, the oldest first: the second, which is the id's, then the rest of the time.
+    fn age(&self) -> (&str, u32, &str) {
+        let second = self.run.split('-').next().unwrap_or(&self.run);
+        (second, self.begin.as_ref().map_or(0, |begin| begin.started_nanoseconds), &self.run)
+    }
+}
+
 /// Where one step of a run is in its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct At {
@@ -388,12 +396,14 @@ pub fn history(state: &Path) -> Result<Vec<RunSummary>> {
         Err(error) => return Err(Refusal::target(format!("reading {}: {error}", state.display())).into()),
         Ok(entries) => entries,
     };
-    let mut runs: Vec<String> = entries
+    let mut runs: Vec<RunSummary> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name != lock::LOCKS && state.join(name).join(FILE).is_file())
+        .map(|run| summary(state, run))
         .collect();
-    runs.sort_unstable();
-    Ok(runs.into_iter().map(|run| summary(state, run)).collect())
+    // An id tells the second, and then nothing more of the order.
+    runs.sort_by(|one, other| one.age().cmp(&other.age()));
+    Ok(runs)
 }
 
 fn summary(state: &Path, run: String) -> RunSummary {

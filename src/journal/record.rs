@@ -61,6 +61,9 @@ pub struct Begin {
     pub version: String,
     /// Seconds since the epoch.
     pub started: i64,
+    /// Nanoseconds beyond them: they order the runs of one second.
+    #[serde(default)]
+    pub started_nanoseconds: u32,
     /// Process on the helper.
     pub pid: u32,
     /// "repair" or "undo".

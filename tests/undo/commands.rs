@@ -2,7 +2,7 @@
 
 use crate::world::{World, run};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 use volrescue::journal::{RunState, history, load};
@@ -76,8 +76,7 @@ fn a_run_in_a_directory_is_undone_from_elsewhere_and_only_once() {
     let after_one = runs(&world);
     expect(&undo(), &[4], "already undone");
     assert_eq!(runs(&world), after_one, "what is refused leaves no run behind");
-    // Of two runs of one second either may come first.
-    let (undo_id, _) = after_one.iter().find(|(other, _)| *other != id).unwrap();
+    let (undo_id, _) = &after_one[1];
     expect(&volrescue(&world, &["undo", "--yes", undo_id]), &[3], "is itself an undo");
     assert_eq!(runs(&world), after_one);
     assert!(after_one.iter().all(|(_, state)| *state != RunState::Interrupted), "{after_one:?}");
@@ -118,6 +117,21 @@ fn without_a_journal_a_read_only_helper_can_repair_and_is_told_what_it_gives_up(
     expect(&output, &[0, 1], "this run can't be undone");
     assert!(!String::from_utf8_lossy(&output.stdout).contains("volrescue undo"), "{output:?}");
     assert_eq!(mode(&world.at("/home/u")), 0o700);
+}
+
+#[test]
+fn runs_of_one_second_are_listed_in_the_order_in_which_they_began() {
+    let world = small_root("one-second");
+    let mut expected = Vec::new();
+    for _ in 0..6 {
+        expect(&volrescue(&world, &["repair", "--yes", "--user", "u", "volume"]), &[0, 1], "");
+        let new: Vec<_> =
+            runs(&world).into_iter().map(|(id, _)| id).filter(|id| !expected.contains(id)).collect();
+        expected.extend(new);
+        fs::set_permissions(world.at("/home/u"), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    assert_eq!(expected.len(), 6);
+    assert_eq!(runs(&world).into_iter().map(|(id, _)| id).collect::<Vec<_>>(), expected);
 }
 
 #[test]
