@@ -108,8 +108,12 @@ pub(crate) fn cases() -> Vec<Case> {
         ("not-root", Needs::Loop, not_root),
         ("in-use", Needs::Loop, in_use),
         ("read-only-device", Needs::Loop, read_only_device),
-        ("volume-full", Needs::Loop, volume_full),
     ];
+    cases.extend([Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs].map(|filesystem| {
+        Case::new(format!("bad-input::volume-full-{}", filesystem.name()), Needs::Loop, move || {
+            volume_full(filesystem)
+        })
+    }));
     cases
         .extend(others.iter().map(|&(name, needs, run)| Case::new(format!("bad-input::{name}"), needs, run)));
     cases
@@ -488,8 +492,8 @@ fn read_only_device() -> Result<()> {
     Ok(())
 }
 
-fn volume_full() -> Result<()> {
-    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+fn volume_full(filesystem: Filesystem) -> Result<()> {
+    let image = Image::healthy(filesystem, Table::Gpt)?;
     // Every block: the file grows until nothing is left, then the directory blocks too.
     image.change("rm $A; dd if=/dev/zero of=$R/var/full bs=1M 2>/dev/null || true; dd if=/dev/zero of=$R/var/full2 bs=1k 2>/dev/null || true; sync")?;
     let before = image.manifest()?;

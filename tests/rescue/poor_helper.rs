@@ -19,38 +19,54 @@ const LACKS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
+/// Runs what follows in a copy-on-write view of this machine that has none of the directories to mount on.
+const NOWHERE: &str = "
+    mount -t tmpfs tmpfs /mnt; mkdir /mnt/upper /mnt/work /mnt/view
+    mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/view
+    for point in dev proc sys; do mount --rbind /$point /mnt/view/$point; done
+    (cd /mnt/view; rm -rf mnt media srv opt run tmp)
+    exec chroot /mnt/view \"$@\"";
+
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = LACKS
         .iter()
         .map(|&(name, fault, words)| {
-            Case::new(format!("poor-helper::no-{name}"), Needs::Loop, move || image(fault, words))
+            Case::new(format!("poor-helper::no-{name}"), Needs::Loop, move || {
+                untouched(&under_fault(fault), words)
+            })
         })
         .collect();
     let (_, fault, words) = LACKS[0];
     cases.push(Case::new("poor-helper::no-openat2-for-a-directory", Needs::Root, move || {
         let tree = Tree::healthy()?;
-        refused(&tree.path, fault, words)
+        refused(&tree.path, &under_fault(fault), words)
+    }));
+    cases.push(Case::new("poor-helper::no-directory-to-mount-on", Needs::Loop, || {
+        let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", NOWHERE, "sh"];
+        untouched(&wrapper, &["no directory to mount on", "/mnt"])
     }));
     cases
 }
 
-fn image(fault: &[&str], words: &[&str]) -> Result<()> {
+fn under_fault<'a>(fault: &[&'a str]) -> Vec<&'a str> {
+    ["strace", "-f", "-o", "/dev/null"].iter().chain(fault).copied().collect()
+}
+
+fn untouched(wrapper: &[&str], words: &[&str]) -> Result<()> {
     let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
     let before = fs::read(&image.path)?;
-    refused(&image.path, fault, words)?;
+    refused(&image.path, wrapper, words)?;
     ensure!(fs::read(&image.path)? == before, "the image was written");
     ensure!(image.loops()?.is_empty(), "a loop device is left");
     Ok(())
 }
 
-fn refused(target: &Path, fault: &[&str], words: &[&str]) -> Result<()> {
+fn refused(target: &Path, wrapper: &[&str], words: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
     let state = scratch.join("state");
     let (target, state) = (target.to_str().context("path")?, state.to_str().context("path")?);
-    let strace = ["strace", "-f", "-o", "/dev/null"];
-    let wrapper: Vec<&str> = strace.iter().chain(fault).copied().collect();
     let path = format!("PATH={}", tool_path());
-    let wrapper: Vec<&str> = ["env", path.as_str()].into_iter().chain(wrapper).collect();
+    let wrapper: Vec<&str> = ["env", path.as_str()].iter().chain(wrapper).copied().collect();
     for command in [
         &["diagnose", "--user", USER, target][..],
         &["repair", "--yes", "--user", USER, "--state-dir", state, target],
