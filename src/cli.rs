@@ -118,6 +118,15 @@ pub struct OutputArgs {
     pub verbose: u8,
 }
 
+/// Where a page goes.
+#[derive(Clone, Debug, Args)]
+pub struct PageArgs {
+    /// Write a page of HTML about the run to FILE here, for a ticket (0600; of
+    /// files that exist only an earlier report is replaced).
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
 /// Where runs are journaled.
 #[derive(Clone, Debug, Args)]
 pub struct StateArgs {
@@ -152,6 +161,9 @@ pub struct DiagnoseArgs {
     /// Print every step that sshd takes, passed or failed.
     #[arg(long)]
     pub explain: bool,
+    /// Write the report as a page of HTML, for a ticket.
+    #[command(flatten)]
+    pub page: PageArgs,
     /// How to answer.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -206,6 +218,9 @@ pub struct RepairArgs {
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    /// Write the report as a page of HTML, for a ticket.
+    #[command(flatten)]
+    pub page: PageArgs,
     /// Where runs are journaled.
     #[command(flatten)]
     pub state: StateArgs,

@@ -16,7 +16,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-mod clock;
+pub(crate) mod clock;
 mod line;
 mod load;
 mod lock;

@@ -15,6 +15,7 @@ pub mod history;
 pub mod json;
 pub mod log;
 pub mod output;
+pub mod page;
 pub mod progress;
 pub mod text;
 
@@ -57,6 +58,8 @@ pub struct Report {
     pub explain: bool,
     /// Names for ids, from the volume.
     pub names: Names,
+    /// The page that was written of this run.
+    pub page: Option<PathBuf>,
 }
 
 /// What was opened.

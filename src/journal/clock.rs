@@ -16,6 +16,13 @@ pub(super) fn stamp(secs: i64) -> String {
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
+/// A time in UTC for people.
+pub(crate) fn readable(secs: i64) -> String {
+    let (days, rest) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
 /// The date of a day counted from 1970-01-01, in the Gregorian calendar.
 fn date(days: i64) -> (i64, i64, i64) {
     // Years are taken to begin in March, so that the leap day is the last; 0000-03-01 is 719,468 days before 1970.
@@ -31,13 +38,14 @@ fn date(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::stamp;
+    use super::{readable, stamp};
 
     #[test]
     fn dates_are_those_of_date_1() {
         assert_eq!(stamp(0), "19700101T000000Z");
         assert_eq!(stamp(951_782_400), "20000229T000000Z");
         assert_eq!(stamp(1_795_378_500), "20261122T201500Z");
+        assert_eq!(readable(1_795_378_500), "2026-11-22 20:15:00 UTC");
         assert_eq!(stamp(4_107_542_399), "21000228T235959Z");
         assert_eq!(stamp(4_107_542_400), "21000301T000000Z");
     }

@@ -60,6 +60,7 @@ pub fn document(report: &Report) -> Value {
         "dry_run": report.dry_run,
         "predicted": report.predicted.iter().map(|verdict| verdict.word()).collect::<Vec<_>>(),
         "unmount": report.unmount.word(),
+        "report": report.page.as_ref().map(|page| escape::json(page.as_os_str())),
         "error": report.error.as_ref().map(error),
     })
 }

@@ -3,7 +3,7 @@
 
 use super::escape;
 use super::output::Style;
-use super::{Names, Report, Unmount, UserReport};
+use super::{Names, Proof, Report, Unmount, UserReport};
 use crate::error::Refusal;
 use crate::finding::{CheckId, Finding, FixedBy, Location, Severity, Verdict};
 use crate::plan::{Applied, Change, Outcome};
@@ -105,20 +105,25 @@ pub fn note(text: &str, style: Style) -> String {
 /// The most lines of a transcript that are shown to people.
 const TRANSCRIPT: usize = 40;
 
-/// What a login through the volume's own sshd came to; the transcript where it failed.
-#[must_use]
-pub fn proof(user: &UserReport, style: Style) -> String {
-    let Some(proof) = &user.proof else { return String::new() };
+/// What a login came to, in a sentence.
+pub(super) fn proof_words(proof: &Proof) -> String {
     let with = if proof.own_key { "the given key" } else { "a key made for this login" };
-    let (mark, code) = mark_of(user.verdict());
-    let what = match (&proof.login.ended, proof.login.status) {
+    match (&proof.login.ended, proof.login.status) {
         _ if proof.login.accepted => format!("logged in through the volume's own sshd with {with}"),
         (Some(why), _) => format!("the login with {with} was ended: {why}"),
         (None, Some(status)) => {
             format!("the login with {with} failed through the volume's own sshd (ssh ended with {status})")
         }
         (None, None) => format!("the login with {with} failed: ssh was killed"),
-    };
+    }
+}
+
+/// What a login through the volume's own sshd came to; the transcript where it failed.
+#[must_use]
+pub fn proof(user: &UserReport, style: Style) -> String {
+    let Some(proof) = &user.proof else { return String::new() };
+    let (mark, code) = mark_of(user.verdict());
+    let what = proof_words(proof);
     let line = format!(
         "{}  {}: {}",
         style.paint(code, mark),
@@ -293,7 +298,7 @@ fn pad(text: &str, width: usize) -> String {
 }
 
 /// "drwxr-xr-x", as ls -l.
-fn letters(stat: &Stat) -> String {
+pub(super) fn letters(stat: &Stat) -> String {
     let mut out = String::from(stat.kind.letter());
     for (shift, special, set, unset) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
     {
@@ -352,7 +357,7 @@ fn finding(finding: &Finding, alone: bool, style: Style) -> String {
     out
 }
 
-fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static str> {
+pub(super) fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static str> {
     Some(match class {
         FixedBy::Permissions => "volrescue repair",
         FixedBy::Key => "volrescue repair --key FILE",
@@ -519,6 +524,9 @@ pub fn ending(report: &Report, style: Style) -> String {
         report.run.as_ref().filter(|_| report.actions.iter().any(|one| one.outcome == Outcome::Changed))
     {
         let _ = writeln!(out, "To take this run back: volrescue undo {run}");
+    }
+    if let Some(page) = &report.page {
+        let _ = writeln!(out, "Report: {}", escape::path(page));
     }
     out
 }

@@ -1,6 +1,7 @@
 //! `diagnose`: look, judge, let go. Nothing is written.
 
 use super::keys;
+use super::page::{self, PageFile};
 use super::session::{self, Mode, Session};
 use super::signals::Stop;
 use super::targets::{self, Job};
@@ -10,9 +11,14 @@ use crate::report::Report;
 use crate::sshd::evaluate::Question;
 use anyhow::Result;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Runs the command.
 pub(super) fn diagnose(args: &DiagnoseArgs) -> ExitCode {
+    let page = match PageFile::find(args.page.report.as_deref(), &args.target) {
+        Ok(page) => page,
+        Err(refusal) => return super::refuse("diagnose", args.output.json, &refusal),
+    };
     if args.target.targets.len() > 1 {
         let jobs = args.target.targets.iter().map(|target| job(args, target)).collect();
         return match targets::keys_on_stdin(&args.login.keys) {
@@ -21,19 +27,20 @@ pub(super) fn diagnose(args: &DiagnoseArgs) -> ExitCode {
         };
     }
     let mut report = Report { command: "diagnose", explain: args.explain, ..Report::default() };
-    if let Err(error) = examine(args, &mut report) {
+    if let Err(error) = examine(args, page.as_ref(), &mut report) {
         report.error = Some(session::refusal_of(&error));
     }
-    session::finish(&report, args.output.json, true)
+    page::finish(&mut report, page.as_ref(), args.output.json, true)
 }
 
-fn examine(args: &DiagnoseArgs, report: &mut Report) -> Result<()> {
+fn examine(args: &DiagnoseArgs, page: Option<&PageFile>, report: &mut Report) -> Result<()> {
     let stop = Stop::listen()?;
     targets::end_with_parent()?;
     let (address, host) = client(args.from.as_deref())?;
     let keys = keys::read_all(&args.login.keys)?;
     let mode = if args.replay { Mode::Replay } else { Mode::Look };
-    let session = Session::open(&args.target, mode, &[], &stop, report)?;
+    let needed: Vec<PathBuf> = page.map(|page| page.directory().to_owned()).into_iter().collect();
+    let session = Session::open(&args.target, mode, &needed, &stop, report)?;
     let looked = (|| {
         let seen = session.look(report);
         let users = session.users(&seen, &args.login.users)?;

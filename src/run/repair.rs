@@ -1,5 +1,6 @@
 //! `repair`: plan, show, ask, apply, verify, let go.
 
+use super::page::{self, PageFile};
 use super::session::{self, Mode, Seen, Session};
 use super::signals::{Stop, Watcher};
 use super::targets::{self, Job};
@@ -35,6 +36,10 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
             .hint("Leave it out: all takes every owner, login takes no tree.");
         return super::refuse("repair", json, &refusal);
     }
+    let page = match PageFile::find(args.page.report.as_deref(), &args.target) {
+        Ok(page) => page,
+        Err(refusal) => return super::refuse("repair", json, &refusal),
+    };
     if many {
         if args.generate_key.is_some() {
             let refusal = Refusal::usage("--generate-key makes one file and can't serve several targets")
@@ -49,13 +54,13 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
     }
     let mut report = Report { command: "repair", dry_run: args.dry_run, ..Report::default() };
     let mut shown = false;
-    if let Err(error) = work(args, &mut report, &mut shown) {
+    if let Err(error) = work(args, page.as_ref(), &mut report, &mut shown) {
         report.error = Some(session::refusal_of(&error));
     }
-    session::finish(&report, json, !shown)
+    page::finish(&mut report, page.as_ref(), json, !shown)
 }
 
-fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> {
+fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: &mut bool) -> Result<()> {
     let stop = Stop::listen()?;
     targets::end_with_parent()?;
     let mut keys = keys::read_all(&args.login.keys)?;
@@ -68,6 +73,7 @@ fn work(args: &RepairArgs, report: &mut Report, shown: &mut bool) -> Result<()> 
     let state = session::state_dir(&args.state);
     let mut needed = vec![state.clone()];
     needed.extend(args.generate_key.clone());
+    needed.extend(page.map(|page| page.directory().to_owned()));
     let mode = if args.dry_run { Mode::Look } else { Mode::Change };
     let session = Session::open(&args.target, mode, &needed, &stop, report)?;
     let mut change = || -> Result<()> {

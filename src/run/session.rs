@@ -449,7 +449,7 @@ fn is_lasting(begin: &Begin, was: &str, is: &str) -> bool {
 }
 
 /// What the operator does next, once the volume is let go.
-fn next_step(report: &Report) -> Option<String> {
+pub(super) fn next_step(report: &Report) -> Option<String> {
     let target = report.target.as_ref()?;
     if report.error.is_some() || report.dry_run || matches!(report.command, "diagnose" | "shell") {
         return None;
@@ -507,6 +507,11 @@ pub(super) fn finish(report: &Report, as_json: bool, with_diagnosis: bool) -> Ex
             output::stderr(&text::error(refusal, Style { colour: false, columns: 80 }));
         }
     }
+    exit_code(report)
+}
+
+/// What the run ends with.
+pub(super) fn exit_code(report: &Report) -> ExitCode {
     if let Some(refusal) = &report.error {
         return refusal.code;
     }

@@ -47,7 +47,18 @@ fn help_names_options() -> Result<()> {
         ("list", &["--json"]),
         (
             "diagnose",
-            &["--user", "--key", "--replay", "--with", "--partition", "--root", "--json", "--jobs", "--live"],
+            &[
+                "--user",
+                "--key",
+                "--replay",
+                "--report",
+                "--with",
+                "--partition",
+                "--root",
+                "--json",
+                "--jobs",
+                "--live",
+            ],
         ),
         (
             "repair",
@@ -67,6 +78,7 @@ fn help_names_options() -> Result<()> {
                 "--root",
                 "--fsck",
                 "--prove",
+                "--report",
                 "--yes",
                 "--json",
                 "--state-dir",

@@ -20,6 +20,7 @@ mod labels;
 mod loose;
 mod matrix;
 mod oracle;
+mod page;
 mod poor_helper;
 mod prove;
 mod prove_sandbox;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         cli::cases(),
         elsewhere::cases(),
         oracle::cases(),
+        page::cases(),
         differential::cases(),
         poor_helper::cases(),
         loose::cases(),

@@ -129,7 +129,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__diagnose)
-            opts="-u -k -v -h --partition --root --with --live --jobs --user --key --replay --from --explain --json --verbose --help"
+            opts="-u -k -v -h --partition --root --with --live --jobs --user --key --replay --from --explain --report --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -168,6 +168,10 @@ _volrescue() {
                     return 0
                     ;;
                 --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --report)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -489,7 +493,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__repair)
-            opts="-u -k -y -v -h --partition --root --with --live --jobs --user --key --generate-key --create-user --sudo --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --state-dir --json --verbose --help"
+            opts="-u -k -y -v -h --partition --root --with --live --jobs --user --key --generate-key --create-user --sudo --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --report --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -541,6 +545,10 @@ _volrescue() {
                     ;;
                 --fix)
                     COMPREPLY=($(compgen -W "sshd-config account host-keys service system all" -- "${cur}"))
+                    return 0
+                    ;;
+                --report)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --state-dir)

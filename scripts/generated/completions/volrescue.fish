@@ -49,6 +49,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l jobs -d
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s u -l user -d 'The login user; may repeat. Default: the image\'s own default user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s k -l key -d 'A key: OpenSSH, RFC 4716 or PuTTY public key, or a private key (only its public half is taken); - is standard input. May repeat' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l from -d 'Judge for a client at this address, and host name, if given' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l report -d 'Write a page of HTML about the run to FILE here, for a ticket (0600; of files that exist only an earlier report is replaced)' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l replay -d 'Let the kernel replay a dirty journal on the volume itself (a write)'
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l explain -d 'Print every step that sshd takes, passed or failed'
@@ -72,6 +73,7 @@ host-keys\t'Make missing or unusable host keys anew'
 service\t'Enable and unmask the ssh unit'
 system\t'TCP wrappers that refuse the client, owner and mode of sudo\'s files'
 all\t'All classes that there are'"
+complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l report -d 'Write a page of HTML about the run to FILE here, for a ticket (0600; of files that exist only an earlier report is replaced)' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l create-user -d 'Put back the user entry if it is missing'
