@@ -85,7 +85,9 @@ impl Page {
 
     /// A sentence that may quote the volume.
     fn text(&mut self, words: &str) -> &mut Self {
-        self.escaped(&escape::words(words))
+        // What will be cut is not worked on first.
+        let end = words.char_indices().nth(LONGEST + 1).map_or(words.len(), |(at, _)| at);
+        self.escaped(&escape::words(&words[..end]))
     }
 
     /// A path of the volume.
