@@ -51,6 +51,9 @@ pub enum Command {
     /// Do one stage of the sandbox of prove; started by prove itself.
     #[command(hide = true)]
     Sandbox(SandboxArgs),
+    /// Become a tool that works on the volume; started by volrescue itself.
+    #[command(hide = true)]
+    Tool(ToolArgs),
 }
 
 impl Command {
@@ -66,7 +69,7 @@ impl Command {
             Self::History(args) => args.output.verbose,
             Self::Shell(args) => args.output.verbose,
             Self::Checks(args) => args.output.verbose,
-            Self::Generate(_) | Self::Enclose(_) | Self::Sandbox(_) | Self::Userdata(_) => 0,
+            Self::Generate(_) | Self::Enclose(_) | Self::Sandbox(_) | Self::Tool(_) | Self::Userdata(_) => 0,
         }
     }
 }
@@ -205,7 +208,8 @@ pub struct RepairArgs {
     /// Allow changes beyond permissions, keys and the user entry.
     #[arg(long, value_enum, value_name = "CLASS", value_delimiter = ',')]
     pub fix: Vec<Fix>,
-    /// Let the filesystem's own checker run first (not yet available).
+    /// Let the filesystem's own checker run first: e2fsck -p, xfs_repair after
+    /// its log is replayed, or btrfs check, which only looks.
     #[arg(long)]
     pub fsck: bool,
     /// End with a login through the volume's own sshd, as prove does.
@@ -342,6 +346,16 @@ pub struct SandboxArgs {
     /// Which stage.
     pub stage: String,
     /// What it needs to know.
+    #[arg(last = true)]
+    pub words: Vec<std::ffi::OsString>,
+}
+
+/// `tool`.
+#[derive(Debug, Args)]
+pub struct ToolArgs {
+    /// What becomes of it when its parent ends.
+    pub bond: String,
+    /// The program and its arguments.
     #[arg(last = true)]
     pub words: Vec<std::ffi::OsString>,
 }

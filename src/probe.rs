@@ -8,6 +8,7 @@ use std::io;
 mod bytes;
 mod container;
 mod demands;
+mod ext_copy;
 mod layout;
 mod lvm;
 mod mbr;
@@ -18,7 +19,7 @@ pub use demands::lacking;
 pub use layout::{Layout, Slot, layout};
 pub use lvm::Logical;
 pub use partition::{Partition, PartitionType, Table, TableError, TableKind};
-pub use superblock::{Btrfs, Content, Detail, Ext, Kind, Superblock, Xfs, probe};
+pub use superblock::{Btrfs, Content, Detail, Ext, ExtCopy, Kind, Superblock, Xfs, probe};
 
 /// Something that has bytes at offsets: a device, an image, a slice in a test.
 pub trait ReadAt {

@@ -44,6 +44,8 @@ pub struct Report {
     pub kept: Vec<KeptSummary>,
     /// Uids that the users once had, as the volume's backups know them: uid, and whose by which file.
     pub former_ids: Vec<(u32, String)>,
+    /// Filesystems that their own checker has been over.
+    pub checked: Vec<crate::volume::Checked>,
     /// What the operator should know besides.
     pub notes: Vec<String>,
     /// How the volume was let go.

@@ -1,6 +1,6 @@
 //! One short function a command: the pipeline, and the only module that knows all the others.
 
-use crate::cli::{Cli, Command, RepairArgs};
+use crate::cli::{Cli, Command};
 use crate::error::{ExitCode, Refusal};
 use crate::report::output::{self, Style};
 use crate::report::{json, log, text};
@@ -37,10 +37,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let code = match cli.command {
         Command::List(args) => list::list(&args),
         Command::Diagnose(args) => diagnose::diagnose(&args),
-        Command::Repair(args) => match not_yet(&missing_options(&args)) {
-            None => repair::repair(&args),
-            Some(refusal) => refuse("repair", args.output.json, &refusal),
-        },
+        Command::Repair(args) => repair::repair(&args),
         Command::Prove(args) => prove::prove(&args),
         Command::Shell(args) => shell::shell(&args),
         Command::Undo(args) => undo::undo(&args),
@@ -54,6 +51,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Generate(args) => generate::generate(&args),
         Command::Enclose(args) => return crate::shell::stage(&args.stage, &args.words),
         Command::Sandbox(args) => return crate::prove::stage(&args.stage),
+        Command::Tool(args) => return crate::volume::tool(&args.bond, &args.words),
     };
     let printed = !UNPRINTED.load(Ordering::Relaxed);
     if printed { code.number() } else { code.max(ExitCode::Target).number() }
@@ -82,26 +80,6 @@ fn print(text: &str) {
 
 fn pretty(value: &serde_json::Value) -> String {
     json::to_text(value, true)
-}
-
-fn unavailable(what: &str) -> Refusal {
-    Refusal::usage(format!("{what} is not yet available in this version"))
-        .hint("See volrescue --help for what is.")
-}
-
-/// The options of a repair that come with later versions.
-fn missing_options(args: &RepairArgs) -> Vec<String> {
-    let mut missing = Vec::new();
-    for (given, name) in [(args.fsck, "--fsck")] {
-        if given {
-            missing.push(name.to_owned());
-        }
-    }
-    missing
-}
-
-fn not_yet(missing: &[String]) -> Option<Refusal> {
-    missing.first().map(|name| unavailable(name))
 }
 
 /// A command line that clap does not take; help and version end well.

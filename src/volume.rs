@@ -7,6 +7,7 @@
 
 mod block;
 mod candidate;
+mod checker;
 mod directory;
 mod disk;
 mod filesystem;
@@ -22,8 +23,10 @@ mod scratch;
 mod search;
 mod target;
 mod tmpfs;
+mod tool;
 
 pub use candidate::{Choice, RootCandidate};
+pub use checker::{Checked, Health};
 pub use disk::Access;
 pub use follow::Follow;
 pub use identity::identity;
@@ -33,6 +36,7 @@ pub use mounted::{Branch, IsRight, Journal, MountMode, MountedRoot, RootInfo, Un
 pub use scratch::{OnProgress, Progress};
 pub use target::{Live, Target, TargetKind, volume_id};
 pub use tmpfs::PrivateTmpfs;
+pub use tool::stage as tool;
 
 use crate::error::Refusal;
 use crate::probe::{Layout, TableError, layout};
@@ -144,6 +148,12 @@ impl Volume {
     ) -> Result<MountedRoot> {
         let Self { target, content, notes } = self;
         let mut mounted = match content {
+            Content::Directory(_) if mode == MountMode::Checked => {
+                let shown = target.path.display();
+                return Err(Refusal::usage(format!("--fsck can't check what {shown} is mounted from"))
+                    .hint("Unmount it and give the disk as target, or leave --fsck out.")
+                    .into());
+            }
             Content::Directory(directory) => {
                 let mounted = in_directory(&target, choice, directory)?;
                 is_right(&mounted.info)?;
@@ -158,10 +168,19 @@ impl Volume {
                 needed.push(target.path.clone());
                 needed.extend(std::env::var_os("TMPDIR").map(PathBuf::from));
                 let point = mount::pick_point(&needed)?;
-                let found = search::find_root(&target, &disk, &layout, choice, &point);
+                let mut layout = layout;
+                let mut checked = Vec::new();
+                let mut found = search::find_root(&target, &disk, &layout, choice, &point);
+                if mode == MountMode::Checked
+                    && found.is_err()
+                    && checker::heal(&disk, &mut layout, choice, &point, &mut *progress, &mut checked)
+                        .map_err(|error| with_path(error, &target))?
+                {
+                    found = search::find_root(&target, &disk, &layout, choice, &point);
+                }
                 found
                     .and_then(|(opened, root)| {
-                        mounted::proceed(opened, root, disk, &layout, mode, is_right, progress)
+                        mounted::proceed(opened, root, disk, &layout, mode, checked, is_right, progress)
                     })
                     .map_err(|error| with_path(error, &target))?
             }

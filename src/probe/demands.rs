@@ -133,6 +133,7 @@ mod tests {
                 errors: false,
                 external_journal: false,
                 last_mounted: None,
+                copy: None,
             })
         };
         let ext =

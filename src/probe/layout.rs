@@ -2,7 +2,7 @@
 
 use super::partition::{Partition, Table, TableError, TableKind, read_table};
 use super::superblock::{Content, Kind, probe};
-use super::{Logical, ReadAt, Window, lvm};
+use super::{Logical, ReadAt, Window, ext_copy, lvm};
 
 /// The most partitions that are looked into; a table can name thousands, a disk of a server has a handful.
 const MAX_SLOTS: usize = 256;
@@ -82,8 +82,8 @@ fn known(slot: &Slot) -> bool {
 
 fn filled(disk: &dyn ReadAt, table: Table, whole: &Content) -> Result<Layout, TableError> {
     if table.kind == TableKind::None {
-        let slot =
-            Slot { partition: None, logical: None, start: 0, size: disk.size(), content: whole.clone() };
+        let content = looked_further(disk, whole.clone());
+        let slot = Slot { partition: None, logical: None, start: 0, size: disk.size(), content };
         return Ok(with_logical(disk, Layout { table, slots: vec![slot] }));
     }
     let mut table = table;
@@ -98,12 +98,22 @@ fn filled(disk: &dyn ReadAt, table: Table, whole: &Content) -> Result<Layout, Ta
     let slots = table.partitions.iter().take(MAX_SLOTS).map(|partition| {
         let window = Window::new(disk, partition.start, partition.size);
         // A damaged sector in one partition must not hide the others.
-        let content = probe(&window).unwrap_or(Content::Unknown);
+        let content = looked_further(&window, probe(&window).unwrap_or(Content::Unknown));
         let (start, size) = (partition.start, partition.size);
         Slot { partition: Some(partition.clone()), logical: None, start, size, content }
     });
     let slots = slots.collect();
     Ok(with_logical(disk, Layout { table, slots }))
+}
+
+/// Where nothing is at the place of a superblock, there may be a copy of one.
+fn looked_further(extent: &dyn ReadAt, content: Content) -> Content {
+    match content {
+        Content::Empty | Content::Unknown => {
+            ext_copy::find(extent).ok().flatten().map_or(content, Content::Found)
+        }
+        content => content,
+    }
 }
 
 /// Adds the logical volumes of the groups that it has physical volumes of.
@@ -116,7 +126,10 @@ fn with_logical(disk: &dyn ReadAt, mut layout: Layout) -> Layout {
     layout.slots.extend(found.into_iter().map(|lvm::Found { logical, start, size }| {
         let content = match logical.fault {
             Some(_) => Content::Unknown,
-            None => probe(&Window::new(disk, start, size)).unwrap_or(Content::Unknown),
+            None => {
+                let window = Window::new(disk, start, size);
+                looked_further(&window, probe(&window).unwrap_or(Content::Unknown))
+            }
         };
         Slot { partition: None, logical: Some(logical), start, size, content }
     }));

@@ -162,6 +162,9 @@ impl Content {
             Self::Empty => "nothing".to_owned(),
             Self::Text => "text".to_owned(),
             Self::Unknown => "nothing known".to_owned(),
+            Self::Found(superblock) if superblock.copy().is_some() => {
+                format!("{} with a ruined first superblock", superblock.kind.name())
+            }
             Self::Found(superblock) => superblock.kind.name().to_owned(),
             Self::Ambiguous(kinds) => {
                 let names: Vec<_> = kinds.iter().map(|k| k.name()).collect();
@@ -213,6 +216,17 @@ pub struct Ext {
     pub external_journal: bool,
     /// Where it was mounted last.
     pub last_mounted: Option<String>,
+    /// The first superblock is ruined; all of this is from a copy.
+    pub copy: Option<ExtCopy>,
+}
+
+/// Where a copy of the superblock of ext lies, as `e2fsck -b -B` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtCopy {
+    /// The number of its block.
+    pub block: u64,
+    /// Size of a block in bytes.
+    pub block_size: u64,
 }
 
 /// The superblock of xfs.
@@ -255,6 +269,15 @@ impl Superblock {
     /// A superblock of which no more is known.
     pub(super) fn named(kind: Kind, uuid: Option<String>, label: Option<String>) -> Self {
         Self { kind, uuid, label, detail: Detail::None }
+    }
+
+    /// The copy that it was read from, where the first superblock is ruined.
+    #[must_use]
+    pub fn copy(&self) -> Option<ExtCopy> {
+        match &self.detail {
+            Detail::Ext(ext) => ext.copy,
+            _ => None,
+        }
     }
 
     /// Bytes that the filesystem needs of its device, where it is known.
@@ -333,7 +356,11 @@ fn flags(bits: u64, names: &[(u64, &str)]) -> Vec<String> {
 }
 
 fn ext(head: &[u8]) -> Option<Superblock> {
-    let sb = head.get(1024..2048)?;
+    ext_superblock(head.get(1024..2048)?)
+}
+
+/// The 1024 bytes of one, wherever they stand.
+pub(super) fn ext_superblock(sb: &[u8]) -> Option<Superblock> {
     let (log_block, inodes) = (le32(sb, 24), le32(sb, 0));
     if le16(sb, 56) != 0xef53 || log_block > 6 || inodes == 0 {
         return None;
@@ -359,6 +386,7 @@ fn ext(head: &[u8]) -> Option<Superblock> {
         errors: state & 2 != 0,
         external_journal: incompat & 8 != 0 || journal && le32(sb, 228) != 0,
         last_mounted: name(sb, 136, 64),
+        copy: None,
     });
     Some(Superblock { kind, uuid: uuid(sb, 104), label: name(sb, 120, 16), detail })
 }

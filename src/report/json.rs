@@ -56,6 +56,7 @@ pub fn document(report: &Report) -> Value {
             "example": escape::json(kept.example.as_os_str()),
             "former": report.former_ids.iter().find(|(uid, _)| *uid == kept.owner).map(|(_, whose)| whose),
         })).collect::<Vec<_>>(),
+        "fsck": report.checked,
         "notes": report.notes,
         "dry_run": report.dry_run,
         "predicted": report.predicted.iter().map(|verdict| verdict.word()).collect::<Vec<_>>(),

@@ -43,7 +43,7 @@ impl Progress {
     }
 }
 
-/// How far a copy of the volume has come.
+/// How far a copy of the volume has come, or that a checker is at work on it.
 #[derive(Debug)]
 pub struct CopyProgress {
     bar: ProgressBar,
@@ -69,6 +69,21 @@ impl CopyProgress {
         if self.bar.elapsed() > QUIET {
             self.bar.set_length(total);
             self.bar.set_position(done);
+        }
+    }
+
+    /// This program is at work, and does not say how far it is.
+    pub fn busy(&self, program: &'static str) {
+        if self.bar.message() != program {
+            self.bar.reset_elapsed();
+            self.bar.set_message(program);
+            let template = "{spinner} {msg} checks the filesystem, {elapsed}";
+            self.bar.set_style(
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+        }
+        if self.bar.elapsed() > QUIET {
+            self.bar.tick();
         }
     }
 

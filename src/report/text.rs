@@ -9,7 +9,7 @@ use crate::finding::{CheckId, Finding, FixedBy, Location, Severity, Verdict};
 use crate::plan::{Applied, Change, Outcome};
 use crate::sshd::Evaluation;
 use crate::view::Stat;
-use crate::volume::ListedDisk;
+use crate::volume::{Health, ListedDisk};
 use std::fmt::Write as _;
 use std::path::Path;
 use unicode_width::UnicodeWidthStr;
@@ -61,6 +61,7 @@ pub fn volume(report: &Report, style: Style) -> String {
         for branch in &root.mounts {
             let _ = writeln!(out, "{}", wrap(&mounted(branch), 2, 4, style));
         }
+        report.checked.iter().for_each(|one| out.push_str(&checked(one, style)));
     } else {
         let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &line), 0, 2, style));
     }
@@ -94,6 +95,22 @@ fn mounted(branch: &crate::volume::Branch) -> String {
         (None, None) => {}
     }
     line
+}
+
+/// What a filesystem's own checker came to, in its own words where it mended something.
+fn checked(one: &crate::volume::Checked, style: Style) -> String {
+    let outcome = match one.outcome {
+        Health::Clean => style.paint(GREEN, "nothing to mend"),
+        Health::Repaired => style.paint(YELLOW, "mended"),
+    };
+    let line = format!("{} on {}: {outcome}", one.command, escape::words(&one.place));
+    let mut out = format!("{}\n", wrap(&line, 2, 4, style));
+    if one.outcome == Health::Repaired {
+        for line in one.said.iter().skip(one.said.len().saturating_sub(TRANSCRIPT)) {
+            let _ = writeln!(out, "      {}", escape::words(line));
+        }
+    }
+    out
 }
 
 /// A remark, on lines of its own.

@@ -74,7 +74,11 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
     let mut needed = vec![state.clone()];
     needed.extend(args.generate_key.clone());
     needed.extend(page.map(|page| page.directory().to_owned()));
-    let mode = if args.dry_run { Mode::Look } else { Mode::Change };
+    let mode = match (args.dry_run, args.fsck) {
+        (true, _) => Mode::Look,
+        (false, true) => Mode::CheckAndChange,
+        (false, false) => Mode::Change,
+    };
     let session = Session::open(&args.target, mode, &needed, &stop, report)?;
     let mut change = || -> Result<()> {
         let mut lock = if args.dry_run { None } else { session.lock_for(&state, args.no_journal)? };
@@ -87,6 +91,9 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
         }
         let settled = if lock.is_some() { super::undo::settle_earlier(&session, &state, report)? } else { 0 };
         let seen = session.look(report);
+        if let Some(checker) = session.checker().filter(|_| args.fsck && args.dry_run) {
+            report.notes.push(format!("without --dry-run, {checker} would run first"));
+        }
         let users = session.users(&seen, &args.login.users)?;
         for (name, chosen_by) in &users {
             let before = session.ask(&seen, &question(name, &keys));
@@ -125,7 +132,8 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
                 if !ask::ask("Make these changes?", &stop)? {
                     report.actions = planned(plan);
                     let words = match settled {
-                        0 => "not confirmed; nothing was changed",
+                        0 if report.checked.is_empty() => "not confirmed; nothing was changed",
+                        0 => "not confirmed; nothing was changed but by the filesystem's checker",
                         _ => "not confirmed; only what an interrupted run had left half-way was put in order",
                     };
                     return Err(Refusal::new(ExitCode::Refused, words).into());
@@ -398,6 +406,7 @@ fn job(args: &RepairArgs, target: &str) -> Job {
         (args.create_user, "--create-user"),
         (args.sudo, "--sudo"),
         (args.dry_run, "--dry-run"),
+        (args.fsck, "--fsck"),
         (args.minimal, "--minimal"),
         (args.no_journal, "--no-journal"),
         (args.yes, "--yes"),

@@ -36,6 +36,8 @@ pub(super) enum Mode {
     Replay,
     /// The volume is changed.
     Change,
+    /// The same, once the filesystem's own checker was there.
+    CheckAndChange,
 }
 
 /// A volume that is open and mounted.
@@ -89,6 +91,7 @@ impl Session {
             Mode::Look => MountMode::ReadOnly,
             Mode::Replay => MountMode::Replay,
             Mode::Change => MountMode::ReadWrite,
+            Mode::CheckAndChange => MountMode::Checked,
         };
         let volume = Volume::open(&target, mode.access())?;
         let info = volume.info();
@@ -115,8 +118,11 @@ impl Session {
         }
         stop.check()?;
         let progress = CopyProgress::new();
-        let mut watch = |copied: volume::Progress| {
-            progress.set(copied.done, copied.total);
+        let mut watch = |work: volume::Progress| {
+            match work {
+                volume::Progress::Copy { done, total } => progress.set(done, total),
+                volume::Progress::Check(program) => progress.busy(program),
+            }
             if stop.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let mut mounted =
@@ -145,6 +151,11 @@ impl Session {
         let stat = nix::sys::stat::fstat(self.mounted.fd()?)?;
         let path = self.mounted.mount_point().map_or_else(|| PathBuf::from(&self.device), Path::to_owned);
         Ok((path, (stat.st_dev, stat.st_ino)))
+    }
+
+    /// What `--fsck` runs on it, but for the device; `None` for a directory.
+    pub(super) fn checker(&self) -> Option<String> {
+        self.mounted.checker()
     }
 
     /// Where it is mounted for this process; `None` for a directory.
@@ -184,6 +195,7 @@ impl Session {
             mounts: self.mounted.branches.clone(),
         });
         report.notes.extend(self.mounted.notes.iter().cloned());
+        report.checked.clone_from(&self.mounted.checked);
         report.names = Names { passwd: system.passwd.clone(), group: system.group.clone() };
         Seen { inventory, system, os }
     }

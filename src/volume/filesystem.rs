@@ -1,10 +1,11 @@
 //! How each filesystem is mounted, when its journal waits for replay, and what its refusals mean.
 
+use super::checker;
 use super::loopdev::LoopDevice;
 use super::mount::{Mount, Writes};
 use super::proc::text;
 use crate::error::Refusal;
-use crate::probe::{Detail, Kind, Slot, Superblock, lacking};
+use crate::probe::{Detail, Ext, Kind, Slot, Superblock, lacking};
 use nix::errno::Errno;
 use std::io;
 use std::path::Path;
@@ -80,11 +81,26 @@ pub(super) fn needs_replay(error: &io::Error) -> bool {
     matches!(Errno::from_raw(error.raw_os_error().unwrap_or(0)), Errno::EROFS | Errno::EACCES)
 }
 
-/// What keeps this filesystem from being mounted at all, known before it is tried.
+/// Whether a mount failed in a way in which damage shows, which a checker may mend.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    matches!(errno, Errno::EUCLEAN | Errno::EBADMSG | Errno::EIO | Errno::EINVAL)
+}
+
+/// Whether the superblock itself says that nothing but a checker helps.
+pub(super) fn needs_checker(superblock: &Superblock) -> bool {
+    match &superblock.detail {
+        Detail::Ext(ext) => ext.copy.is_some(),
+        Detail::Xfs(xfs) => xfs.incompat.iter().any(|feature| feature == "needsrepair"),
+        _ => false,
+    }
+}
+
+/// Whether all of the filesystem is there.
 ///
 /// # Errors
-/// [`Refusal`] (3) that names it.
-pub(super) fn check(slot: &Slot, superblock: &Superblock, replay: Replay) -> Result<(), Refusal> {
+/// [`Refusal`] (3) that says what is missing.
+pub(super) fn check_extent(slot: &Slot, superblock: &Superblock) -> Result<(), Refusal> {
     let place = format!("the {} on {}", superblock.kind.name(), slot.words());
     if let Some(fault) = slot.partition.as_ref().and_then(|p| p.fault.as_ref()) {
         return Err(Refusal::target(format!("{} can't be used: {fault}", slot.words())).hint(
@@ -98,20 +114,31 @@ pub(super) fn check(slot: &Slot, superblock: &Superblock, replay: Replay) -> Res
         ))
         .hint("Make the copy again, and check that it is complete."));
     }
+    Ok(())
+}
+
+/// What keeps this filesystem from being mounted at all, known before it is tried.
+///
+/// # Errors
+/// [`Refusal`] (3) that names it.
+pub(super) fn check(slot: &Slot, superblock: &Superblock, replay: Replay) -> Result<(), Refusal> {
+    check_extent(slot, superblock)?;
+    let place = format!("the {} on {}", superblock.kind.name(), slot.words());
     match &superblock.detail {
         Detail::Ext(ext) if ext.external_journal => Err(elsewhere(&place, "journal")),
+        Detail::Ext(Ext { copy: Some(copy), .. }) => Err(Refusal::target(format!(
+            "{place} has a ruined first superblock; a good copy of it is in block {}",
+            copy.block
+        ))
+        .hint(checker::advice(superblock))),
         Detail::Ext(ext) if ext.errors && replay == Replay::ReadWrite => {
-            let device = "the device or partition";
-            Err(Refusal::target(format!("{place} is marked as having errors, so it is not written to")).hint(
-                format!(
-                    "Check it by hand first with: e2fsck -f {device}. (--fsck, which does this, comes later.)"
-                ),
-            ))
+            Err(Refusal::target(format!("{place} is marked as having errors, so it is not written to"))
+                .hint(checker::advice(superblock)))
         }
         Detail::Xfs(xfs) if xfs.external_log => Err(elsewhere(&place, "log")),
-        Detail::Xfs(xfs) if xfs.incompat.iter().any(|f| f == "needsrepair") => {
+        Detail::Xfs(_) if needs_checker(superblock) => {
             Err(Refusal::target(format!("{place} is marked as needing repair"))
-                .hint("Check it by hand first with: xfs_repair"))
+                .hint(checker::advice(superblock)))
         }
         Detail::Btrfs(btrfs) if btrfs.devices > 1 => {
             Err(Refusal::target(format!("{place} spans {} devices, of which this is one", btrfs.devices))
@@ -143,17 +170,14 @@ pub(super) fn explain(error: io::Error, slot: &Slot, superblock: &Superblock) ->
                 (true, true) => String::new(),
             };
             Refusal::target(format!("this machine's kernel ({release}) does not take {place}{features}"))
-            .hint("Use a helper with the same system as the volume or a newer one; dmesg has the kernel's reason.")
+            .hint(if lacking.is_empty() {
+                format!("dmesg has the kernel's reason. If it is damage: {}", checker::advice(superblock))
+            } else {
+                "Use a helper with the same system as the volume or a newer one; dmesg has the kernel's reason.".into()
+            })
         }
         Errno::EUCLEAN | Errno::EBADMSG | Errno::EIO => {
-            let checker = match kind {
-                Kind::Xfs => "xfs_repair -n",
-                Kind::Btrfs => "btrfs check",
-                _ => "e2fsck -fn",
-            };
-            Refusal::target(format!("{place} is damaged: {error}")).hint(format!(
-                "Check it by hand with {checker}, on a copy if you can; dmesg has the kernel's reason."
-            ))
+            Refusal::target(format!("{place} is damaged: {error}")).hint(checker::advice(superblock))
         }
         Errno::EPERM | Errno::EACCES => {
             Refusal::target(format!("the kernel does not let us mount {place}: {error}"))

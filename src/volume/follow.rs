@@ -8,7 +8,7 @@ use super::disk::Disk;
 use super::filesystem::{self, Replay};
 use super::loopdev::LoopDevice;
 use super::mount::{Mount, Writes};
-use super::mounted::{Branch, Inner, Journal, MountMode, Mounted, MountedRoot, Settled, forget, settle};
+use super::mounted::{Branch, Inner, Journal, Mounted, MountedRoot, Settled, Told, forget, settle};
 use super::scratch::{OnProgress, Scratch};
 use super::search;
 use super::{Content, Volume};
@@ -132,7 +132,8 @@ impl MountedRoot {
     /// What is not found is told in the notes.
     ///
     /// # Errors
-    /// [`Refusal`]: volumes beside a directory (2), a btrfs that the helper has mounted (4), stopped (130).
+    /// [`Refusal`]: volumes beside a directory (2), a btrfs that the helper has mounted (4), a checker that could not mend
+    /// one (5), stopped (130).
     pub fn follow_fstab(
         &mut self,
         with: Vec<Volume>,
@@ -158,7 +159,7 @@ impl MountedRoot {
                 }
                 Ok(None) => {}
                 Err(error) => match error.downcast_ref::<Refusal>().map(|refusal| refusal.code) {
-                    Some(ExitCode::Unsafe | ExitCode::Interrupted) => return Err(error),
+                    Some(ExitCode::Unsafe | ExitCode::Failed | ExitCode::Interrupted) => return Err(error),
                     _ => self.notes.push(format!("{} is not mounted: {error:#}", line.entry.point.display())),
                 },
             }
@@ -283,8 +284,8 @@ impl MountedRoot {
         };
         let place = Place { other, start: slot.start, size: slot.size };
         let point = mounted.mount.point().join(line.point.strip_prefix("/").unwrap_or(&line.point));
-        let (extra, journal) =
-            mounted.attach(place, &slot, &superblock, line, &point, progress, &mut self.notes)?;
+        let told = Told { notes: &mut self.notes, checked: &mut self.checked };
+        let (extra, journal) = mounted.attach(place, &slot, &superblock, line, &point, progress, told)?;
         mounted.extras.0.push(extra);
         if journal == Journal::Dirty {
             // What is seen of the tree is stale as a whole.
@@ -346,7 +347,7 @@ struct Line {
 
 impl Mounted {
     fn writes(&self) -> Writes {
-        if self.mode == MountMode::ReadWrite { Writes::Taken } else { Writes::Refused }
+        self.mode.writes()
     }
 
     fn held(&self, other: Option<usize>) -> (&Disk, &Layout) {
@@ -375,7 +376,7 @@ impl Mounted {
         line: &Line,
         point: &Path,
         progress: OnProgress<'_>,
-        notes: &mut Vec<String>,
+        told: Told<'_>,
     ) -> Result<(Extra, Journal)> {
         let subvolume = line.entry.subvolume().filter(|_| superblock.kind == Kind::Btrfs);
         let explained = |error| filesystem::explain(error, slot, superblock);
@@ -410,7 +411,7 @@ impl Mounted {
             opened.subvolume = id;
         }
         let Settled { mount, device, scratch, journal, replay } =
-            settle(opened, disk, layout, self.mode, progress, notes)?;
+            settle(opened, disk, layout, self.mode, progress, told)?;
         let own = Own { device, scratch, place, kind: superblock.kind, replay };
         Ok((Extra { mount, own: Some(own), point: line.point.clone() }, journal))
     }

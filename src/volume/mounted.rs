@@ -1,15 +1,16 @@
 //! A mounted root: from the decision which it is to the proof that it was let go of.
 
 use super::candidate::RootCandidate;
+use super::checker::{self, Checked};
 use super::disk::{Access, Disk, FileBytes};
 use super::filesystem::{self, Replay};
 use super::follow::{Extras, Other};
 use super::loopdev::LoopDevice;
-use super::mount::Mount;
+use super::mount::{Mount, Writes};
 use super::scratch::{self, OnProgress, Scratch};
 use super::search::{Opened, bind, block_size};
 use crate::error::Refusal;
-use crate::probe::{Detail, Kind, Layout, Window, probe};
+use crate::probe::{Detail, Kind, Layout, Slot, Superblock, Window, probe};
 use crate::root::{Crossing, Root};
 use crate::sys::block::{LoopSetup, btrfs_forget};
 use anyhow::{Context, Result, bail};
@@ -25,6 +26,8 @@ pub enum MountMode {
     Replay,
     /// Everything that is asked for.
     ReadWrite,
+    /// The same, once the filesystem's own checker has been over it (`--fsck`).
+    Checked,
 }
 
 impl MountMode {
@@ -33,7 +36,15 @@ impl MountMode {
     pub fn access(self) -> Access {
         match self {
             Self::ReadOnly => Access::ReadOnly,
-            Self::Replay | Self::ReadWrite => Access::ReadWrite,
+            Self::Replay | Self::ReadWrite | Self::Checked => Access::ReadWrite,
+        }
+    }
+
+    /// Whether the mounts take writes in the end.
+    pub(super) fn writes(self) -> Writes {
+        match self {
+            Self::ReadOnly | Self::Replay => Writes::Refused,
+            Self::ReadWrite | Self::Checked => Writes::Taken,
         }
     }
 }
@@ -114,6 +125,8 @@ pub struct MountedRoot {
     pub info: RootInfo,
     /// The other filesystems of the tree, in the order in which they were mounted.
     pub branches: Vec<Branch>,
+    /// What the checkers came to that were run.
+    pub checked: Vec<Checked>,
     /// What the operator should know, such as why no copy could be made.
     pub notes: Vec<String>,
     pub(super) inner: Inner,
@@ -145,7 +158,8 @@ pub(super) struct Mounted {
 
 impl MountedRoot {
     pub(super) fn directory(directory: OwnedFd, info: RootInfo) -> Self {
-        Self { info, branches: Vec::new(), notes: Vec::new(), inner: Inner::Directory(directory) }
+        let inner = Inner::Directory(directory);
+        Self { info, branches: Vec::new(), checked: Vec::new(), notes: Vec::new(), inner }
     }
 
     /// Its root directory, open with O_PATH.
@@ -175,6 +189,18 @@ impl MountedRoot {
             mounted.extras.graft(&mut root)?;
         }
         Ok(root)
+    }
+
+    /// What `--fsck` runs on its filesystem, but for the device; `None` for a directory.
+    #[must_use]
+    pub fn checker(&self) -> Option<String> {
+        match &self.inner {
+            Inner::Directory(_) => None,
+            Inner::Mounted(mounted) => {
+                let slot = mounted.layout.slots.iter().find(|slot| slot.start == mounted.start)?;
+                slot.content.superblock().map(checker::command)
+            }
+        }
     }
 
     /// Where it is mounted for this process, if it is; for the tools of the trade that take a path.
@@ -257,12 +283,14 @@ fn check_clean(disk: &Disk, start: u64, size: u64) -> Result<()> {
 pub type IsRight<'a> = &'a dyn Fn(&RootInfo) -> Result<()>;
 
 /// Takes the root that was found from looking at it to working on it.
+#[expect(clippy::too_many_arguments, reason = "all that is known by then")]
 pub(super) fn proceed(
     opened: Opened,
     candidate: RootCandidate,
     disk: Disk,
     layout: &Layout,
     mode: MountMode,
+    mut checked: Vec<Checked>,
     is_right: IsRight<'_>,
     progress: OnProgress<'_>,
 ) -> Result<MountedRoot> {
@@ -284,7 +312,7 @@ pub(super) fn proceed(
     }
     let (start, size, kind) = (opened.slot.start, opened.slot.size, opened.superblock.kind);
     let Settled { mount, device, scratch, journal, replay } =
-        settle(opened, &disk, layout, mode, progress, &mut notes)?;
+        settle(opened, &disk, layout, mode, progress, Told { notes: &mut notes, checked: &mut checked })?;
     info.journal = journal;
     let layout = layout.clone();
     let extras = Extras::default();
@@ -302,7 +330,13 @@ pub(super) fn proceed(
         mode,
         replay,
     };
-    Ok(MountedRoot { info, branches: Vec::new(), notes, inner: Inner::Mounted(Box::new(mounted)) })
+    Ok(MountedRoot { info, branches: Vec::new(), checked, notes, inner: Inner::Mounted(Box::new(mounted)) })
+}
+
+/// What there is to tell of the way to a mount.
+pub(super) struct Told<'a> {
+    pub(super) notes: &'a mut Vec<String>,
+    pub(super) checked: &'a mut Vec<Checked>,
 }
 
 /// A filesystem that is mounted as it will be worked on.
@@ -321,7 +355,7 @@ pub(super) fn settle(
     layout: &Layout,
     mode: MountMode,
     progress: OnProgress<'_>,
-    notes: &mut Vec<String>,
+    told: Told<'_>,
 ) -> Result<Settled> {
     let dirty = opened.journal == Journal::Dirty;
     let replayed = if dirty { Journal::Replayed } else { opened.journal };
@@ -338,7 +372,7 @@ pub(super) fn settle(
             done(opened, journal, Replay::Skip)
         }
         MountMode::ReadOnly => {
-            let (mount, device, scratch) = replay_in_copy(opened, disk, layout, progress, notes)?;
+            let (mount, device, scratch) = replay_in_copy(opened, disk, layout, progress, told.notes)?;
             let (journal, replay) = match scratch {
                 Some(_) => (Journal::Replayed, Replay::Scratch),
                 None => (Journal::Dirty, Replay::Skip),
@@ -351,6 +385,18 @@ pub(super) fn settle(
         }
         MountMode::ReadWrite => {
             done(remount(opened, disk, layout, Replay::ReadWrite)?, replayed, Replay::ReadWrite)
+        }
+        MountMode::Checked => {
+            let Opened { mount, device, slot, superblock, journal, subvolume } = opened;
+            let point = mount.point().to_owned();
+            let path = device.path().to_owned();
+            mount.close()?;
+            device.close()?;
+            forget(superblock.kind, &path);
+            let slot = checker::check(disk, layout, &slot, &point, progress, told.checked)?;
+            let superblock = slot.content.superblock().context("the checked filesystem is gone")?.clone();
+            let (device, mount) = mount_for_writing(disk, layout, &slot, &superblock, &point, subvolume)?;
+            done(Opened { mount, device, slot, superblock, journal, subvolume }, replayed, Replay::ReadWrite)
         }
     })
 }
@@ -369,6 +415,21 @@ fn remount(opened: Opened, disk: &Disk, layout: &Layout, replay: Replay) -> Resu
     let mount = filesystem::mount(&device, superblock.kind, &point, replay, subvolume)
         .map_err(|error| filesystem::explain(error, &slot, &superblock))?;
     Ok(Opened { mount, device, slot, superblock, journal, subvolume })
+}
+
+fn mount_for_writing(
+    disk: &Disk,
+    layout: &Layout,
+    slot: &Slot,
+    superblock: &Superblock,
+    point: &Path,
+    subvolume: Option<u64>,
+) -> Result<(LoopDevice, Mount)> {
+    filesystem::check(slot, superblock, Replay::ReadWrite)?;
+    let device = bind(disk, layout, slot, superblock, Access::ReadWrite)?;
+    let mount = filesystem::mount(&device, superblock.kind, point, Replay::ReadWrite, subvolume)
+        .map_err(|error| filesystem::explain(error, slot, superblock))?;
+    Ok((device, mount))
 }
 
 /// Mounts a copy in which the journal was replayed; where there can be none, the volume as it was, with a note why.

@@ -22,13 +22,18 @@ const CHUNK: usize = 1 << 20;
 /// Pieces of zeros of this size are not written.
 const HOLE: usize = 64 << 10;
 
-/// How far a copy has come, in bytes.
+/// What takes long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Looked at so far.
-    pub done: u64,
-    /// In all.
-    pub total: u64,
+pub enum Progress {
+    /// A copy, in bytes.
+    Copy {
+        /// Looked at so far.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+    /// This checker is at work.
+    Check(&'static str),
 }
 
 /// Told of progress from time to time; can end the work.
@@ -79,7 +84,7 @@ pub(super) fn copy(disk: &Disk, start: u64, size: u64, progress: OnProgress<'_>)
             }
             at += bytes.len() as u64;
             done += bytes.len() as u64;
-            if progress(Progress { done, total: needed }).is_break() {
+            if progress(Progress::Copy { done, total: needed }).is_break() {
                 bail!("the copy was stopped");
             }
         }

@@ -103,7 +103,6 @@ pub(crate) fn cases() -> Vec<Case> {
         ("xfs-of-version-4", Needs::Loop, xfs_4),
         ("bad-keys", Needs::Loop, bad_keys),
         ("no-terminal-and-no-yes", Needs::Loop, no_terminal),
-        ("classes-that-come-later", Needs::Loop, classes_that_come_later),
         ("state-directory-not-writable", Needs::Loop, state_directory),
         ("not-root", Needs::Loop, not_root),
         ("in-use", Needs::Loop, in_use),
@@ -377,19 +376,6 @@ fn no_terminal() -> Result<()> {
         &[2],
         &["--yes"],
     )?;
-    ensure!(image.digest()? == before, "the image was written");
-    Ok(())
-}
-
-fn classes_that_come_later() -> Result<()> {
-    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
-    let before = image.digest()?;
-    let path = image.path.as_os_str();
-    let options: &[&[&str]] = &[&["repair", "--yes", "--fsck"]];
-    for words in options {
-        let arguments: Vec<&OsStr> = words.iter().map(OsStr::new).chain([path]).collect();
-        told(&arguments, &[2], &["not yet"])?;
-    }
     ensure!(image.digest()? == before, "the image was written");
     Ok(())
 }

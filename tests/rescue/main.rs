@@ -13,6 +13,7 @@ mod cli;
 mod differential;
 mod elsewhere;
 mod fixes;
+mod fsck;
 mod hostile_home;
 mod kill;
 mod kit;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         poor_helper::cases(),
         loose::cases(),
         fixes::cases(),
+        fsck::cases(),
         readonly::cases(),
         hostile_home::cases(),
         answers::cases(),

@@ -173,7 +173,10 @@ fn errors() -> Result<()> {
     mount(&image, MountMode::ReadOnly, &Choice::default())?.close()?;
     let before = sha256(&image)?;
     let refused = refusal(mount(&image, MountMode::ReadWrite, &Choice::default()))?;
-    ensure!(refused.message.contains("errors") && refused.hint.is_some_and(|h| h.contains("e2fsck -f")));
+    ensure!(
+        refused.message.contains("errors")
+            && refused.hint.is_some_and(|h| h.contains("--fsck runs e2fsck -f -p"))
+    );
     ensure!(sha256(&image)? == before);
     Ok(())
 }

@@ -49,6 +49,9 @@ _volrescue() {
             volrescue,shell)
                 cmd="volrescue__subcmd__shell"
                 ;;
+            volrescue,tool)
+                cmd="volrescue__subcmd__tool"
+                ;;
             volrescue,undo)
                 cmd="volrescue__subcmd__undo"
                 ;;
@@ -88,6 +91,9 @@ _volrescue() {
             volrescue__subcmd__help,shell)
                 cmd="volrescue__subcmd__help__subcmd__shell"
                 ;;
+            volrescue__subcmd__help,tool)
+                cmd="volrescue__subcmd__help__subcmd__tool"
+                ;;
             volrescue__subcmd__help,undo)
                 cmd="volrescue__subcmd__help__subcmd__undo"
                 ;;
@@ -101,7 +107,7 @@ _volrescue() {
 
     case "${cmd}" in
         volrescue)
-            opts="-h -V --help --version list diagnose repair prove undo history shell checks userdata generate enclose sandbox help"
+            opts="-h -V --help --version list diagnose repair prove undo history shell checks userdata generate enclose sandbox tool help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -211,7 +217,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__help)
-            opts="list diagnose repair prove undo history shell checks userdata generate enclose sandbox help"
+            opts="list diagnose repair prove undo history shell checks userdata generate enclose sandbox tool help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -365,6 +371,20 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__help__subcmd__shell)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        volrescue__subcmd__help__subcmd__tool)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -603,6 +623,20 @@ _volrescue() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        volrescue__subcmd__tool)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

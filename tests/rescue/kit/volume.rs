@@ -83,7 +83,8 @@ pub(crate) struct Image {
     pub(crate) path: PathBuf,
     filesystem: Filesystem,
     offset: u64,
-    size: u64,
+    /// Of the filesystem, in bytes.
+    pub(crate) size: u64,
 }
 
 impl Image {
