@@ -4,6 +4,7 @@ use super::signals::{Stop, interrupted};
 use crate::error::Refusal;
 use crate::report::output;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{BufRead, IsTerminal};
 use std::os::fd::AsFd;
@@ -34,7 +35,11 @@ pub(super) fn ask(question: &str, stop: &Stop) -> Result<bool> {
         }
         let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::from(200u8)) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(0) | Err(Errno::EINTR) => {}
+            // The terminal was closed; its SIGHUP may still be on the way.
+            Ok(_) if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)) => {
+                return Err(interrupted().into());
+            }
             Ok(_) => break,
             Err(errno) => return Err(errno).context("waiting for an answer"),
         }

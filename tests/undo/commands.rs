@@ -2,9 +2,10 @@
 
 use crate::world::{World, run};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use volrescue::journal::{RunState, history, load};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f test\n";
@@ -103,6 +104,33 @@ fn copies_of_one_image_are_repaired_at_once_and_not_taken_for_each_other() {
     fs::rename(parent.join("untouched"), &image).unwrap();
     expect(&volrescue(&world, &["undo", "--yes", &of_a.run]), &[4], "--target");
     expect(&volrescue(&world, &["undo", "--yes", &of_a.run, "--target", "a"]), &[0], "");
+}
+
+#[test]
+fn a_terminal_that_is_closed_at_the_question_ends_the_run_before_a_change() {
+    let world = small_root("hang-up");
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+    nix::fcntl::fcntl(&terminal.master, close).unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_volrescue"))
+        .args(["repair", "--user", "u", "--state-dir"])
+        .args([&world.state, &world.volume])
+        .stdin(terminal.slave)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = Vec::new();
+    let mut stderr = process.stderr.take().unwrap();
+    while !said.ends_with(b"[y/N] ") {
+        let mut byte = [0];
+        stderr.read_exact(&mut byte).unwrap();
+        said.push(byte[0]);
+    }
+    drop(terminal.master);
+    assert_eq!(process.wait().unwrap().code(), Some(130), "{}", String::from_utf8_lossy(&said));
+    assert_eq!(mode(&world.at("/home/u")), 0o777);
+    assert!(runs(&world).is_empty());
 }
 
 #[test]
