@@ -36,6 +36,9 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/volrescue";
 const FILE: &str = "journal.jsonl";
 /// The same before the first record is durable.
 const UNBORN: &str = "journal.new";
+/// How many records a run has that came to its end: a journal that lost its last ones would else look like that of a
+/// killed run.
+const ENDED: &str = "ended";
 /// The directory of a run's saved contents.
 const SAVED: &str = "saved";
 
@@ -240,7 +243,11 @@ impl Journal {
     pub fn end(&mut self, ending: Ending) -> Result<()> {
         let changes = self.changes;
         self.append(&Record::End { ending, changes })?;
-        self.sync()
+        self.sync()?;
+        match &self.to {
+            Some(open) => note_end(&open.dir, open.next),
+            None => Ok(()),
+        }
     }
 
     /// Takes the run out of the history again: it changed nothing, so there is nothing to take back.
@@ -296,6 +303,18 @@ fn make_state(state: &Path) -> Result<()> {
         .mode(0o700)
         .create(state)
         .map_err(|error| state_refusal("making the state directory", state, &error).into())
+}
+
+/// Notes, durable, how many records there are up to the end of a run.
+fn note_end(dir: &Path, records: u64) -> Result<()> {
+    let path = dir.join(ENDED);
+    (|| {
+        let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        to.write_all(format!("{records}\n").as_bytes())?;
+        to.sync_all()
+    })()
+    .with_context(|| format!("writing {}", path.display()))?;
+    sync_directory(dir)
 }
 
 fn sync_directory(path: &Path) -> Result<()> {

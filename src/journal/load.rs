@@ -2,7 +2,7 @@
 
 use super::line::{self, Index, Line};
 use super::record::{Batch, Begin, Ending, Intent, Record, Saved};
-use super::{FILE, SAVED, SCHEMA, lock, read, sha256};
+use super::{ENDED, FILE, SAVED, SCHEMA, lock, note_end, read, sha256};
 use crate::error::Refusal;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::{self, File, OpenOptions};
@@ -207,7 +207,7 @@ impl LoadedRun {
     pub fn mark_interrupted(&mut self) -> Result<()> {
         self.append(&Record::End { ending: Ending::Interrupted, changes: self.changes })?;
         self.ending = Some(Ending::Interrupted);
-        Ok(())
+        note_end(&self.dir, self.next)
     }
 
     /// Adds that what it left half-way when it failed is in order.
@@ -268,6 +268,7 @@ pub fn load(state: &Path, run: &str) -> Result<LoadedRun> {
     }?;
     let mut scan = Scan::default();
     scan.read(file).with_context(|| format!("reading {}", path.display()))?;
+    scan.must_reach(&dir.join(ENDED));
     let Some(begin) = scan.begin else {
         return Err(
             Refusal::target(format!("{}: the first record is lost or damaged", path.display())).into()
@@ -324,6 +325,7 @@ impl Scan {
         let mut offset = 0;
         let mut number = 0;
         let mut damaged_since = None;
+        let mut damaged_lines = 0;
         loop {
             line.clear();
             let length = reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)? as u64;
@@ -333,7 +335,8 @@ impl Scan {
             number += 1;
             self.torn = !line.ends_with(b"\n");
             let content = line.strip_suffix(b"\n").unwrap_or(&line);
-            let (seq, record) = match line::parse_index(content) {
+            let (content, index) = self.index(content);
+            let (seq, record) = match index {
                 Index::Batch(seq, of) => (Some(seq), Err(of)),
                 Index::Other(seq, record) => (Some(seq), Ok(record)),
                 Index::Damaged => (None, Err(0)),
@@ -341,7 +344,10 @@ impl Scan {
             match seq {
                 // A broken line that ends the file was never acknowledged: nothing was done for it.
                 None if self.torn => {}
-                None => damaged_since = damaged_since.or(Some(number)),
+                None => {
+                    damaged_since = damaged_since.or(Some(number));
+                    damaged_lines += 1;
+                }
                 Some(seq) if seq < self.next => {
                     self.damage.push(format!("line {number} of the journal is not in its place"));
                 }
@@ -353,7 +359,7 @@ impl Scan {
                             "{missing} records of the journal before line {number} are damaged or missing"
                         ));
                     }
-                    damaged_since = None;
+                    (damaged_since, damaged_lines) = (None, 0);
                     self.next = seq + 1;
                     let at = At { offset, length: content.len() as u64, number: seq, batch_of: None };
                     match record {
@@ -366,8 +372,35 @@ impl Scan {
         }
         if let Some(line) = damaged_since {
             self.damage.push(format!("the journal is damaged from line {line} to its end"));
+            // Or what is added would take the numbers of what is lost, and nobody would miss it any more.
+            self.next += damaged_lines;
         }
         Ok(())
+    }
+
+    /// What a line is. The last one is whole, too, if all that it lost is its newline.
+    fn index<'a>(&self, content: &'a [u8]) -> (&'a [u8], Index) {
+        match (line::parse_index(content), content.split_last()) {
+            (Index::Damaged, Some((_, whole))) if self.torn => (whole, line::parse_index(whole)),
+            (index, _) => (content, index),
+        }
+    }
+
+    /// Sees whether all records are there that were there when the run ended.
+    fn must_reach(&mut self, ended: &Path) {
+        let noted = match fs::read_to_string(ended) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            noted => noted.ok().and_then(|text| text.strip_suffix('\n')?.parse::<u64>().ok()),
+        };
+        match noted {
+            None => self.damage.push(format!("{} is damaged", ended.display())),
+            Some(records) if self.next < records => {
+                let missing = records - self.next;
+                self.damage.push(format!("the last {missing} records of the journal are missing"));
+                self.next = records;
+            }
+            Some(_) => {}
+        }
     }
 
     fn take(&mut self, record: Record, at: At) {

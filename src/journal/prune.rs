@@ -1,6 +1,6 @@
 //! Removing runs from the history.
 
-use super::{FILE, LoadedRun, RunState, SAVED, VolumeLock, history, load, sync_directory};
+use super::{ENDED, FILE, LoadedRun, RunState, SAVED, VolumeLock, history, load, sync_directory};
 use crate::error::{ExitCode, Refusal};
 use crate::journal::record::Ending;
 use anyhow::{Context, Result};
@@ -88,6 +88,10 @@ fn remove(dir: &Path) -> Result<()> {
             fs::remove_dir(&saved)
         })()
         .with_context(|| format!("removing {}", saved.display()))?,
+    }
+    match fs::remove_file(dir.join(ENDED)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        removed => removed.with_context(|| format!("removing {}", dir.join(ENDED).display()))?,
     }
     fs::remove_file(dir.join(FILE)).with_context(|| format!("removing {}", dir.join(FILE).display()))?;
     fs::remove_dir(dir).with_context(|| format!("removing {}", dir.display()))

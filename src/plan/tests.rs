@@ -45,7 +45,11 @@ fn shown(view: &dyn View, path: &str) -> String {
 }
 
 fn paths(plan: &Plan) -> Vec<String> {
-    let single = plan.actions.iter().filter(|action| !matches!(action.change, Change::ChownTree { .. }));
+    paths_of(&plan.actions)
+}
+
+fn paths_of(actions: &[Action]) -> Vec<String> {
+    let single = actions.iter().filter(|action| !matches!(action.change, Change::ChownTree { .. }));
     single.map(|action| action.path.display().to_string()).collect()
 }
 
@@ -216,6 +220,40 @@ fn a_missing_user_comes_back_with_the_ids_of_the_home() {
     let plan = plan(&bed, &Wish { create_user: true, ..wish() });
     assert_eq!(plan.predicted[0].verdict, Verdict::Accept, "{:?}", plan.predicted[0].findings);
     assert_eq!(plan.predicted[0].user.as_ref().unwrap().uid, 1000);
+}
+
+#[test]
+fn a_user_that_is_put_back_in_part_is_completed_by_the_next_run() {
+    let mut bed = Bed::debian();
+    for name in ["passwd", "group", "shadow"] {
+        let path = format!("/etc/{name}");
+        let (content, mode) = {
+            let node = &bed.tree.nodes[Path::new(&path)];
+            (node.content.clone(), if name == "shadow" { 0o640 } else { 0o644 })
+        };
+        let text = String::from_utf8(content).unwrap();
+        let without: String =
+            text.lines().filter(|line| !line.starts_with("u:")).map(|line| format!("{line}\n")).collect();
+        bed.file(&path, mode, 0, if name == "shadow" { 42 } else { 0 }, without.as_bytes());
+    }
+    bed.file("/etc/gshadow", 0o640, 0, 42, b"root:*::\n");
+    let wish = Wish { create_user: true, ..wish() };
+    let files = ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"].map(Path::new);
+    let text =
+        |view: &dyn View| files.map(|file| String::from_utf8(view.read(file, 1 << 20).unwrap()).unwrap());
+    let whole = plan(&bed, &wish);
+    let expected = text(&after(&bed, &whole));
+    for (file, text) in files.iter().zip(&expected) {
+        assert!(text.contains("\nu:"), "{}: {text}", file.display());
+    }
+    for stopped in 0..=whole.actions.len() {
+        let mut view = Overlay::new(&bed.tree);
+        whole.actions[..stopped].iter().for_each(|action| view.apply(action));
+        let rest = build(&view, &OsFacts::detect(&view), &[BString::from("u")], &wish).unwrap();
+        let mut completed = Overlay::new(&view);
+        rest.actions.iter().for_each(|action| completed.apply(action));
+        assert_eq!(text(&completed), expected, "stopped after {:?}", paths_of(&whole.actions[..stopped]));
+    }
 }
 
 #[test]

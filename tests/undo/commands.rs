@@ -134,6 +134,24 @@ fn a_terminal_that_is_closed_at_the_question_ends_the_run_before_a_change() {
 }
 
 #[test]
+fn a_run_whose_first_record_could_not_be_written_is_not_in_the_history() {
+    // The path is in the record.
+    let world = small_root(&"first-record".repeat(20));
+    let repair = |limit: &str| {
+        let script = format!("trap '' XFSZ; {limit} exec \"$0\" repair --yes --user u \"$1\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_volrescue")]).arg(&world.volume);
+        command.env("VOLRESCUE_STATE_DIR", &world.state).output().unwrap()
+    };
+    // No file may be longer than 512 bytes, and the first record is.
+    expect(&repair("ulimit -f 1;"), &[3], "File too large");
+    assert_eq!(runs(&world), []);
+    assert_eq!(mode(&world.at("/home/u")), 0o777);
+    expect(&repair(""), &[0, 1], "");
+    assert_eq!(runs(&world).len(), 1);
+}
+
+#[test]
 fn without_a_journal_a_read_only_helper_can_repair_and_is_told_what_it_gives_up() {
     let world = small_root("no-journal");
     let arguments = ["repair", "--yes", "--user", "u", "--state-dir", "/proc/volrescue", "volume"];

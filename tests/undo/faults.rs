@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use volrescue::apply::{Unwatched, Watch, apply};
 use volrescue::journal::record::{Changed, Ending, Intent, Inverse, State};
-use volrescue::journal::{RunState, history, load};
+use volrescue::journal::{LoadedRun, RunState, Step, history, load};
 use volrescue::plan::{Action, Change};
 use volrescue::undo::{UndoOptions, UndoOutcome, settle};
 
@@ -127,6 +127,132 @@ fn a_damaged_journal_is_named_and_never_undone_wrongly() {
     );
     assert_eq!(fs::read_to_string(world.at("/home/u/.ssh/authorized_keys")).unwrap(), "old key\nnew key\n");
 }
+fn steps(run: &LoadedRun) -> Vec<Step> {
+    (0..run.len()).map(|index| run.step(index).unwrap()).collect()
+}
+
+#[test]
+fn a_journal_that_is_cut_or_damaged_at_any_byte_says_so() {
+    let world = broken_home("any-byte");
+    let (_, id) = world.repair(&plan(&world)[..5]);
+    let path = world.state.join(&id).join("journal.jsonl");
+    let text = fs::read(&path).unwrap();
+    let whole = steps(&world.load(&id));
+    assert!(world.load(&id).damage.is_empty());
+    let try_with = |damaged: &[u8], what: String| {
+        fs::write(&path, damaged).unwrap();
+        // One that is refused as a whole undoes nothing.
+        let Ok(run) = load(&world.state, &id) else { return };
+        if run.damage.is_empty() {
+            assert_eq!(steps(&run), whole, "{what}, and nobody says so");
+        }
+    };
+    for length in 0..text.len() {
+        try_with(&text[..length], format!("cut after {length} bytes"));
+    }
+    for position in (0..text.len()).step_by(2) {
+        // A bit, all of them, or what makes two lines of one.
+        let flipped = [text[position] ^ 1, text[position] ^ 0xff, b'\n'][position / 2 % 3];
+        let mut damaged = text.clone();
+        damaged[position] = flipped;
+        try_with(&damaged, format!("byte {position} is {flipped:#x}"));
+    }
+    // Whole sectors that a disk gives back as zeros.
+    for sector in 0..text.len() / 512 {
+        let mut damaged = text.clone();
+        damaged[sector * 512..(sector + 1) * 512].fill(0);
+        try_with(&damaged, format!("sector {sector} is zero"));
+    }
+    // Killed after its last step, and then no more than the end of that line is damaged.
+    fs::remove_file(path.with_file_name("ended")).unwrap();
+    let last = text[..text.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+    let before = text[..last].iter().rposition(|byte| *byte == b'\n').unwrap();
+    let mut damaged = text[..=before].to_vec();
+    damaged[before] ^= 2;
+    try_with(&damaged, "the last newline is damaged".into());
+}
+
+#[test]
+fn undoing_by_a_damaged_journal_never_makes_anything_that_was_not() {
+    for share in 1..24 {
+        for cut in [true, false] {
+            let world = broken_home("partly");
+            let before = world.manifest();
+            let (_, id) = world.repair(&plan(&world));
+            let after = world.manifest();
+            let path = world.state.join(&id).join("journal.jsonl");
+            let text = fs::read(&path).unwrap();
+            let position = text.len() * share / 24;
+            let mut damaged = text.clone();
+            match cut {
+                true => damaged.truncate(position),
+                false => damaged[position] ^= 0x10,
+            }
+            fs::write(&path, &damaged).unwrap();
+            let Ok(run) = load(&world.state, &id) else { continue };
+            assert!(!run.damage.is_empty());
+            let report = world.undo(&id, UndoOptions::default());
+            assert!(!report.is_complete() && !report.damage.is_empty(), "{report:#?}");
+            let content = |line: &str| line.split("] ").last().unwrap().to_owned();
+            for (path, line) in world.manifest() {
+                let known = [before.get(&path), after.get(&path)].into_iter().flatten();
+                let mut known = known.map(|line| content(line));
+                assert!(known.any(|one| one == content(&line)), "{}: {line}", path.display());
+            }
+            // With the journal whole again the rest is taken back too. What was taken back of the owners of a file that
+            // was not put back is a conflict then.
+            fs::write(&path, &text).unwrap();
+            let report = world.undo(&id, UndoOptions { force: true, dry_run: false });
+            assert!(report.is_complete(), "at {position}: {report:#?}");
+            assert_eq!(before, world.manifest(), "at {position}");
+        }
+    }
+}
+
+#[test]
+fn what_is_added_to_a_damaged_journal_does_not_hide_the_damage() {
+    let world = broken_home("added");
+    let (mut journal, lock) = world.begin("repair");
+    let id = journal.run_id().unwrap().to_owned();
+    apply(&world.root(), &plan(&world)[..2], &mut journal, &mut Unwatched);
+    drop((journal, lock));
+    let path = world.state.join(&id).join("journal.jsonl");
+    let mut text = fs::read(&path).unwrap();
+    // The run was killed, and the record of the last thing that it did is damaged.
+    let at = text.len() - 20;
+    text[at] ^= 1;
+    let last = text[..text.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+    text[last - 20] ^= 1;
+    fs::write(&path, &text).unwrap();
+    assert_eq!(world.load(&id).damage.len(), 1);
+    settle(&world.root(), &mut world.load(&id)).unwrap();
+    assert_eq!(world.load(&id).damage.len(), 1, "{:?}", world.load(&id).damage);
+    assert!(!world.undo(&id, UndoOptions::default()).is_complete());
+}
+
+#[test]
+fn a_saved_copy_that_is_cut_or_gone_is_not_put_back() {
+    for gone in [true, false] {
+        let world = broken_home("saved");
+        let (_, id) = world.repair(&plan(&world));
+        let saved = world.state.join(&id).join("saved/000");
+        let content = fs::read(&saved).unwrap();
+        match gone {
+            true => fs::remove_file(&saved).unwrap(),
+            false => fs::write(&saved, &content[..content.len() - 1]).unwrap(),
+        }
+        let report = world.undo(&id, UndoOptions::default());
+        let failed: Vec<_> =
+            report.steps.iter().filter(|step| matches!(step.outcome, UndoOutcome::Failed(_))).collect();
+        assert!(failed.len() == 1 && !report.is_complete(), "{report:#?}");
+        let keys = world.at("/home/u/.ssh/authorized_keys");
+        assert_eq!(fs::read_to_string(&keys).unwrap(), "old key\nnew key\n");
+        fs::write(&saved, &content).unwrap();
+        assert!(world.undo(&id, UndoOptions { force: true, dry_run: false }).is_complete());
+        assert_eq!(fs::read_to_string(&keys).unwrap(), "old key\n");
+    }
+}
+
 /// Where a child process that is to be killed finds its world; see the test below.
 const CHILD: &str = "VOLRESCUE_TEST_CHILD";
 
