@@ -347,6 +347,10 @@ class Fake:
 
     def ctl_set(self, config):
         self.config.update(config)
+        if config.get("stuck_attaching") is False:
+            for volume in self.ec2.volumes.values():
+                if volume.attachment:
+                    volume.attachment.status = "attached"
         return {}
 
     def ctl_kill(self, plan):

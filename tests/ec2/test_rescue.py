@@ -266,6 +266,7 @@ def test_a_wrong_region(world):
     world.broken()
     status, out = rescue(world, "--region", "eu-west-1")
     assert status == 3 and "no instance" in out and "eu-west-1" in out and no_change(world) == []
+    assert not list(world.state_dir.glob("*.json")), "nothing is left that could be resumed"
 
 
 def test_a_helper_in_another_zone(world):
@@ -305,13 +306,37 @@ def test_a_quota(world):
     assert_as_before(world)
 
 
-def test_stuck_in_attaching(world):
+@pytest.mark.parametrize("operation, code", [("CopyVolumes", "VolumeLimitExceeded"), ("RunInstances", "VcpuLimitExceeded")])
+def test_a_quota_can_be_raised(world, operation, code):
+    world.broken()
+    world.fake.tell("fault", operation=operation, code=code, dry=False, message="You have requested more than your current limit allows")
+    status, out = rescue(world, "--helper-ami", world.image(), helper=False)
+    assert status == 5 and "quota" in out and "current limit" in out and "--resume" in out
+    status, out = world.run(world.again("--resume"))
+    assert status == 0, out
+    assert_rescued(world)
+
+
+def stuck(world):
     world.broken()
     world.fake.tell("set", stuck_attaching=True)
     status, out = rescue(world, "--timeout", "1")
-    assert status == 5 and "stuck in attaching" in out
+    assert status == 5 and "stuck in attaching" in out and "--resume" in out and "--rollback" in out
+
+
+def test_stuck_in_attaching_and_rolled_back(world):
+    stuck(world)
     assert world.run(world.again("--rollback"))[0] == 0
     assert_as_before(world)
+
+
+def test_stuck_in_attaching_and_resumed(world):
+    stuck(world)
+    world.fake.tell("set", stuck_attaching=False)
+    status, out = world.run(world.again("--resume"))
+    assert status == 0, out
+    assert_rescued(world)
+    assert [c["operation"] for c in world.fake.look().calls].count("AttachVolume") == 1, "it was attached already"
 
 
 @pytest.mark.parametrize("config", [{"no_agent": True}, {"unmanaged": True}])
@@ -347,6 +372,10 @@ def test_wrong_keys(world):
     argv = [str(loose) if word == f"{world.key}.pub" else word for word in world.argv()]
     status, out = world.run(argv)
     assert status == 2 and "chmod 600" in out and no_change(world) == []
+    for wrong in (world.work / "no-such-key.pub", world.work):
+        argv = [str(wrong) if word == f"{world.key}.pub" else word for word in world.argv()]
+        status, out = world.run(argv)
+        assert status == 2 and str(wrong) in out and no_change(world) == [], out
 
 
 def test_two_operators(world):

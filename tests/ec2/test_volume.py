@@ -42,17 +42,30 @@ verdict=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin {REPO}/scripts/oracle "{images}/$ro
 [ "$verdict" = accept ] || {{ echo "admin@127.0.0.1: Permission denied (publickey)." >&2; exit 255; }}
 """)
     login = ["ssh", "admin@127.0.0.1"]
-    assert subprocess.run(login, capture_output=True).returncode == 255, "broken, as it was meant to be"
+    def try_login():
+        tried = subprocess.run(login, capture_output=True, text=True)
+        with capsys.disabled():
+            print(f"\n$ ssh admin@the-instance true        (the sshd of the volume that is its root now)\n{tried.stderr}[exit status {tried.returncode}]")
+        return tried.returncode
+
+    assert try_login() == 255, "broken, as it was meant to be"
     argv = [world.instance, "--user", "admin", "--key", f"{key}.pub", "--helper", world.helper, *world.common(), "--timeout", "120",
             "--address", "127.0.0.1", "--port", str(world.fake.port)]
     status, out = world.run(argv)
     with capsys.disabled():
         print("\n$ ec2-rescue " + " ".join(argv) + "\n" + out)
     assert status == 0 and "admin@127.0.0.1 logs in" in out
-    assert world.fake.look().states[world.instance] == "running"
+    assert try_login() == 0
+    seen = world.fake.look()
+    calls = [call["operation"] for call in seen.calls if not call["dry"]]
+    assert not {"StopInstances", "RebootInstances", "TerminateInstances", "DeleteVolume"} & set(calls)
+    assert seen.states[world.instance] == "running"
+    assert seen.roots[world.instance] != world.root and seen.volumes[world.root]["on"] is None
+    with capsys.disabled():
+        print(f"\nthe instance is {seen.states[world.instance]}, was never stopped; its root is {seen.roots[world.instance]}, the old one {world.root} is kept")
     assert "set-mode" in out and "verdict   admin: accept" in out
     status, out = world.run(world.again("--rollback"))
     with capsys.disabled():
         print("$ ec2-rescue --rollback\n" + out)
     assert status == 0 and world.fake.look().roots[world.instance] == world.root
-    assert subprocess.run(login, capture_output=True).returncode == 255, "the old root was not touched"
+    assert try_login() == 255, "the old root was not touched"
