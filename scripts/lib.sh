@@ -20,6 +20,8 @@ mkfs.btrfs btrfs-progs
 lvcreate lvm2
 btrfs btrfs-progs
 mkfs.vfat dosfstools
+qemu-img qemu-utils
+qemu-storage-daemon qemu-system-common
 ssh openssh-client
 ssh-keygen openssh-client
 sshd openssh-server

@@ -90,6 +90,9 @@ pub struct TargetArgs {
     /// Another volume that holds part of the tree, as a /home. May repeat.
     #[arg(long, value_name = "TARGET")]
     pub with: Vec<String>,
+    /// Follow the backing file of an image also outside of its directory.
+    #[arg(long)]
+    pub allow_backing: bool,
     /// Allow / itself, the running system, as the target.
     #[arg(long)]
     pub live: bool,
@@ -267,6 +270,9 @@ pub struct UndoArgs {
     /// The volume that held part of the tree, if it is not where it was.
     #[arg(long, value_name = "TARGET")]
     pub with: Vec<String>,
+    /// Follow the backing file of an image also outside of its directory.
+    #[arg(long)]
+    pub allow_backing: bool,
     /// Allow / itself as the target.
     #[arg(long)]
     pub live: bool,

@@ -9,6 +9,7 @@ mod bytes;
 mod container;
 mod demands;
 mod ext_copy;
+mod image;
 mod layout;
 mod lvm;
 mod mbr;
@@ -16,6 +17,7 @@ mod partition;
 mod superblock;
 
 pub use demands::lacking;
+pub use image::{Backing, DiskImage, Format, disk_image};
 pub use layout::{Layout, Slot, layout};
 pub use lvm::Logical;
 pub use partition::{Partition, PartitionType, Table, TableError, TableKind};

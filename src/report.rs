@@ -75,6 +75,10 @@ pub struct TargetSummary {
     pub device: Option<PathBuf>,
     /// Bytes; `None` for a directory.
     pub size: Option<u64>,
+    /// The format of an image that is not raw.
+    pub format: Option<crate::probe::Format>,
+    /// The files below such an image.
+    pub backing: Vec<crate::volume::BackingFile>,
 }
 
 /// The filesystem that holds `/`.

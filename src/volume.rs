@@ -10,8 +10,10 @@ mod candidate;
 mod checker;
 mod directory;
 mod disk;
+mod export;
 mod filesystem;
 mod follow;
+mod format;
 mod holder;
 mod identity;
 mod list;
@@ -29,12 +31,13 @@ pub use candidate::{Choice, RootCandidate};
 pub use checker::{Checked, Health};
 pub use disk::Access;
 pub use follow::Follow;
+pub use format::BackingFile;
 pub use identity::identity;
 pub use list::{ListedDisk, ListedPart, list};
 pub use mount::{enter_namespace, pick_point};
 pub use mounted::{Branch, IsRight, Journal, MountMode, MountedRoot, RootInfo, Unmounted};
 pub use scratch::{OnProgress, Progress};
-pub use target::{Live, Target, TargetKind, volume_id};
+pub use target::{BackingFiles, Live, Target, TargetKind, volume_id};
 pub use tmpfs::PrivateTmpfs;
 pub use tool::stage as tool;
 
@@ -70,8 +73,12 @@ pub struct TargetInfo {
     pub kind: TargetKind,
     /// The path of the device, image or directory on the helper.
     pub device: String,
-    /// Size in bytes of a disk or image.
+    /// Size in bytes of a disk or image; of an image in a format of its own the size of the disk in it.
     pub size: Option<u64>,
+    /// The format of an image that is not raw.
+    pub format: Option<crate::probe::Format>,
+    /// The files below such an image, the next one first.
+    pub backing: Vec<BackingFile>,
 }
 
 impl Volume {
@@ -99,14 +106,17 @@ impl Volume {
     /// What the report says of the target.
     #[must_use]
     pub fn info(&self) -> TargetInfo {
+        let disk = match &self.content {
+            Content::Disk(disk, _) => Some(disk),
+            Content::Directory(_) => None,
+        };
         TargetInfo {
             given: self.target.given.to_string_lossy().into_owned(),
             kind: self.target.kind,
             device: self.target.path.to_string_lossy().into_owned(),
-            size: match &self.content {
-                Content::Disk(disk, _) => Some(disk.size),
-                Content::Directory(_) => None,
-            },
+            size: disk.map(|disk| disk.size),
+            format: disk.and_then(Disk::format),
+            backing: disk.map(|disk| disk.backing().to_vec()).unwrap_or_default(),
         }
     }
 

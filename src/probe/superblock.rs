@@ -112,7 +112,7 @@ impl Kind {
                 "RAID members come later: assemble the array with mdadm and give the array as target."
             }
             Self::Qcow2 | Self::Vmdk | Self::Vhd | Self::Vhdx | Self::Vdi => {
-                "Image formats come later: convert it with qemu-img convert -O raw and give the raw image as target."
+                "It is an image on a device; only files are opened as images: copy it into one with qemu-img convert -O raw."
             }
             Self::Gzip | Self::Xz | Self::Zstd | Self::Bzip2 => {
                 "Decompress it and give the image itself as target."

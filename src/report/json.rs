@@ -20,6 +20,11 @@ pub fn document(report: &Report) -> Value {
             "kind": target.kind,
             "device": target.device.as_ref().map(|device| escape::json(device.as_os_str())),
             "size": target.size,
+            "format": target.format.map(crate::probe::Format::name),
+            "backing": target.backing.iter().map(|one| json!({
+                "path": escape::json(one.path.as_os_str()),
+                "format": one.format.name(),
+            })).collect::<Vec<_>>(),
         })
     });
     let root = report.root.as_ref().map(|root| {

@@ -31,6 +31,14 @@ pub fn volume(report: &Report, style: Style) -> String {
     if let Some(size) = target.size {
         let _ = write!(line, ", {}", bytes(size));
     }
+    if let Some(format) = target.format {
+        let _ = write!(line, ", {} image", format.name());
+    }
+    let below = target.backing.iter().fold(String::new(), |mut below, one| {
+        let line = format!("over {} ({}), which is not written", escape::path(&one.path), one.format.name());
+        let _ = writeln!(below, "{}", wrap(&line, 2, 4, style));
+        below
+    });
     if let Some(root) = &report.root {
         if let Some(partition) = root.partition {
             let _ = write!(line, ", partition {partition}");
@@ -57,6 +65,7 @@ pub fn volume(report: &Report, style: Style) -> String {
             if root.journal.is_empty() { "clean" } else { root.journal }
         );
         let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &line), 0, 2, style));
+        out.push_str(&below);
         let _ = writeln!(out, "{}", wrap(&second, 2, 2, style));
         for branch in &root.mounts {
             let _ = writeln!(out, "{}", wrap(&mounted(branch), 2, 4, style));
@@ -64,6 +73,7 @@ pub fn volume(report: &Report, style: Style) -> String {
         report.checked.iter().for_each(|one| out.push_str(&checked(one, style)));
     } else {
         let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &line), 0, 2, style));
+        out.push_str(&below);
     }
     out
 }

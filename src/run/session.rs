@@ -18,8 +18,8 @@ use crate::root::Root;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
 use crate::view::{LookError, View};
 use crate::volume::{
-    self, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, RootInfo, Target,
-    TargetKind, Unmounted, Volume,
+    self, BackingFiles, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, RootInfo,
+    Target, TargetKind, Unmounted, Volume,
 };
 use anyhow::Result;
 use bstr::{BString, ByteSlice};
@@ -85,7 +85,8 @@ impl Session {
     ) -> Result<Self> {
         let given = args.targets.first().map_or("", String::as_str);
         let live = if args.live { Live::Allowed } else { Live::Refused };
-        let target = Target::find(OsStr::new(given), live)?;
+        let backing = if args.allow_backing { BackingFiles::Anywhere } else { BackingFiles::InDirectory };
+        let target = Target::find(OsStr::new(given), live)?.following(backing);
         let choice = Choice { partition: args.partition, root: args.root.clone() };
         let mode = match mode {
             Mode::Look => MountMode::ReadOnly,
@@ -106,12 +107,14 @@ impl Session {
             },
             device: Some(PathBuf::from(info.device)),
             size: info.size,
+            format: info.format,
+            backing: info.backing,
         });
         tracing::info!("opened {device}");
         let mut needed = needed.to_vec();
         let mut with = Vec::new();
         for other in &args.with {
-            let other = Target::find(OsStr::new(other), Live::Refused)?;
+            let other = Target::find(OsStr::new(other), Live::Refused)?.following(backing);
             let other = Volume::open(&other, mode.access())?;
             needed.push(other.path().to_owned());
             with.push(other);

@@ -190,6 +190,9 @@ pub(super) fn push_target(line: &mut Vec<OsString>, args: &TargetArgs) {
     for with in &args.with {
         push_path(line, "--with=", Path::new(with));
     }
+    if args.allow_backing {
+        line.push("--allow-backing".into());
+    }
     if args.live {
         line.push("--live".into());
     }

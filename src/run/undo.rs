@@ -52,6 +52,7 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
             .or_else(|| run.begin.uuid.clone().filter(|_| run.begin.partition.is_none()))
             .filter(|_| !is_directory),
         with: if args.with.is_empty() { others(&run) } else { args.with.clone() },
+        allow_backing: args.allow_backing,
         live: args.live,
         jobs: 1,
     };

@@ -3,10 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "opens the target itself, a path of the helper")]
 
 use super::block::{BlockDevice, own_disks};
+use super::format::{self, BackingFile, Shown};
 use super::holder::{self, Hold};
-use super::target::{Target, TargetKind};
+use super::target::{BackingFiles, Target, TargetKind};
 use crate::error::Refusal;
-use crate::probe::ReadAt;
+use crate::probe::{Format, ReadAt};
 use crate::sys::block as ioctl;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -44,6 +45,8 @@ enum Held {
     Device(File),
     /// Under an exclusive lock of flock(2), which other runs of volrescue and some virtual machine monitors respect.
     Image(Flock<File>),
+    /// The same, and what shows its content as a raw disk.
+    Shown(Flock<File>, Box<Shown>),
 }
 
 /// For how long something that may let go by itself is waited for.
@@ -64,7 +67,7 @@ impl Disk {
     pub(super) fn open(target: &Target, access: Access) -> Result<Self> {
         let disk = match target.kind {
             TargetKind::Block => Self::open_device(&target.path, access)?,
-            _ => Self::open_image(&target.path, access)?,
+            _ => Self::open_image(&target.path, access, target.follow)?,
         };
         if disk.size == 0 {
             return Err(Refusal::target(format!("{} is empty: it has no bytes", disk.path.display()))
@@ -121,7 +124,7 @@ impl Disk {
         Ok(Self { held: Held::Device(file), path: path.to_owned(), size, sector_size, access })
     }
 
-    fn open_image(path: &Path, access: Access) -> Result<Self> {
+    fn open_image(path: &Path, access: Access, follow: BackingFiles) -> Result<Self> {
         let shown = path.display();
         // O_NONBLOCK: if a FIFO was put here meanwhile, opening it must not wait for a writer.
         let file = options(access, OFlag::O_NONBLOCK).open(path).map_err(|error| match errno(&error) {
@@ -156,25 +159,45 @@ impl Disk {
             }
             _ => Refusal::target(format!("{shown} can't be locked: {errno}")),
         })?;
-        Ok(Self {
-            held: Held::Image(lock),
-            path: path.to_owned(),
-            size: metadata.size(),
-            sector_size: None,
-            access,
-        })
+        let (held, size) = match format::show(path, &lock, metadata.size(), access, follow)? {
+            None => (Held::Image(lock), metadata.size()),
+            Some(image) => {
+                let size =
+                    image.export.file()?.metadata().context("looking at the disk in the image")?.size();
+                (Held::Shown(lock, Box::new(image)), size)
+            }
+        };
+        Ok(Self { held, path: path.to_owned(), size, sector_size: None, access })
     }
 
     pub(super) fn file(&self) -> &File {
         match &self.held {
             Held::Device(file) => file,
             Held::Image(file) => file,
+            // Open as long as it is held.
+            Held::Shown(image, shown) => shown.export.file().unwrap_or(image),
         }
     }
 
     /// Whether it is a regular file.
     pub(super) fn is_image(&self) -> bool {
-        matches!(self.held, Held::Image(_))
+        matches!(self.held, Held::Image(_) | Held::Shown(..))
+    }
+
+    /// The format of an image that is not raw.
+    pub(super) fn format(&self) -> Option<Format> {
+        match &self.held {
+            Held::Shown(_, shown) => Some(shown.format),
+            _ => None,
+        }
+    }
+
+    /// The files below the image, the next one first.
+    pub(super) fn backing(&self) -> &[BackingFile] {
+        match &self.held {
+            Held::Shown(_, shown) => &shown.backing,
+            _ => &[],
+        }
     }
 
     /// Writes what the helper still has in memory for it, lets go, and looks whether others can have it now.
@@ -186,6 +209,11 @@ impl Disk {
         let Self { held, path, .. } = self;
         match held {
             Held::Image(lock) => drop(lock),
+            Held::Shown(lock, shown) => {
+                let shown = *shown;
+                shown.export.close().with_context(|| format!("letting go of {}", path.display()))?;
+                drop(lock);
+            }
             Held::Device(file) => {
                 drop(file);
                 let device = BlockDevice::of_node(&path);

@@ -34,6 +34,16 @@ pub enum Live {
     Refused,
 }
 
+/// How far the backing files of an image are followed (`--allow-backing`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackingFiles {
+    /// To files in the image's own directory.
+    #[default]
+    InDirectory,
+    /// To wherever the image says.
+    Anywhere,
+}
+
 /// A target that was found. Nothing has been opened yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -43,6 +53,8 @@ pub struct Target {
     pub kind: TargetKind,
     /// The path on the helper, canonical.
     pub path: PathBuf,
+    /// How far the files below an image are followed.
+    pub follow: BackingFiles,
 }
 
 impl Target {
@@ -80,7 +92,13 @@ impl Target {
             return Err(Refusal::target(format!("{shown} is {what}, not a disk, an image or a directory"))
                 .hint("List the disks that are attached here with: volrescue list"));
         };
-        Ok(Self { given: given.to_owned(), kind, path: canonical })
+        Ok(Self { given: given.to_owned(), kind, path: canonical, follow: BackingFiles::default() })
+    }
+
+    /// The same, with its backing files followed so far.
+    #[must_use]
+    pub fn following(self, follow: BackingFiles) -> Self {
+        Self { follow, ..self }
     }
 }
 

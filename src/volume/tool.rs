@@ -5,6 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "starts programs of the helper")]
 
+use super::export;
 use crate::error::{ExitCode, Refusal};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
@@ -109,10 +110,8 @@ impl Tool {
         let errors = writer.try_clone().context("making a pipe")?;
         // Unlike all other descriptors of this process, this one is inherited.
         let held = dup(held).context("lending the volume to a tool")?;
-        let mut command = Command::new(SELF);
-        command.args([COMMAND, bond.word(), "--"]).arg(&program).args(words);
-        command.env(PARENT, std::process::id().to_string()).env("LC_ALL", "C");
-        command.stdin(Stdio::null()).stdout(writer).stderr(errors);
+        let mut command = command(bond.word(), &[]);
+        command.arg(&program).args(words).stdin(Stdio::null()).stdout(writer).stderr(errors);
         let child = command.spawn();
         // The command holds the ends of the pipe that are to be closed.
         drop(command);
@@ -173,12 +172,36 @@ impl Said {
     }
 }
 
-/// Becomes the tool; returns only if that fails.
+/// The command that does a stage of this module, or of [`export`], with these words.
+pub(super) fn command(stage: &str, words: &[OsString]) -> Command {
+    let mut command = Command::new(SELF);
+    command.args([COMMAND, stage, "--"]).args(words);
+    command.env(PARENT, std::process::id().to_string()).env("LC_ALL", "C");
+    command
+}
+
+/// Becomes a tool, which returns only if it fails, or the keeper of an image.
 #[must_use]
-pub fn stage(bond: &str, words: &[OsString]) -> u8 {
-    let failed = become_tool(bond, words);
-    let _ = writeln!(std::io::stderr(), "volrescue: {failed:#}");
-    127
+pub fn stage(name: &str, words: &[OsString]) -> u8 {
+    let done = if name == export::KEEPER { keep(words) } else { Err(become_tool(name, words)) };
+    done.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "volrescue: {error:#}");
+        127
+    })
+}
+
+/// The keeper outlives its parent: it sees to a good end then.
+fn keep(words: &[OsString]) -> Result<u8> {
+    nix::unistd::setsid().context("leaving the terminal")?;
+    parent_lives()?;
+    export::keep(words)
+}
+
+/// The parent may have ended before it could be asked for.
+fn parent_lives() -> Result<()> {
+    let parent = std::env::var(PARENT).unwrap_or_default();
+    anyhow::ensure!(getppid().as_raw().to_string() == parent, "the process that asked is gone");
+    Ok(())
 }
 
 fn become_tool(bond: &str, words: &[OsString]) -> anyhow::Error {
@@ -190,9 +213,7 @@ fn become_tool(bond: &str, words: &[OsString]) -> anyhow::Error {
         if let Some(signal) = bond.context("this command is for volrescue's own use")?.signal() {
             nix::sys::prctl::set_pdeathsig(signal).context("binding a tool to its parent")?;
         }
-        // The parent may have ended before it could be asked for.
-        let parent = std::env::var(PARENT).unwrap_or_default();
-        anyhow::ensure!(getppid().as_raw().to_string() == parent, "the process that asked is gone");
+        parent_lives()?;
         let text = |word: &OsString| CString::new(word.as_bytes()).context("an argument has a zero byte");
         let all = words.iter().map(text).collect::<Result<Vec<CString>>>()?;
         // Not by the library's exec: with SIGPIPE ignored, as it is here, a tool that talks to a process that has ended

@@ -70,6 +70,7 @@ pub(crate) fn cases() -> Vec<Case> {
             &["uses unknown feature 0x8000000000000000", "damaged"],
         ),
         ("gzip", "printf '\\037\\213\\010' >$F", &["gzip"]),
+        ("empty-qcow2", "qemu-img create -q -f qcow2 $F 8M", &["only zeros"]),
         ("qcow2", "printf 'QFI\\373\\000\\000\\000\\003' >$F; truncate -s 10M $F", &["qcow2"]),
         (
             "corrupt-superblock",

@@ -13,6 +13,7 @@ mod cli;
 mod differential;
 mod elsewhere;
 mod fixes;
+mod formats;
 mod fsck;
 mod hostile_home;
 mod kill;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         poor_helper::cases(),
         loose::cases(),
         fixes::cases(),
+        formats::cases(),
         fsck::cases(),
         readonly::cases(),
         hostile_home::cases(),

@@ -41,10 +41,6 @@ const NOT_A_ROOT: &[(&str, &str, &[&str])] = &[
     ("a file of zeros", "truncate -s 1M $I", &["only zeros"]),
     ("a file of noise", "head -c 1M /dev/urandom >$I", &["neither a partition table nor a filesystem"]),
     ("swap", "truncate -s 8M $I; mkswap -q $I", &["swap"]),
-    ("a qcow2 image", "qemu-img create -q -f qcow2 $I 8M", &["qcow2", "qemu-img convert"]),
-    ("a vmdk image", "qemu-img create -q -f vmdk $I 8M", &["VMDK", "qemu-img convert"]),
-    ("a vhd image", "qemu-img create -q -f vpc $I 8M", &["VHD", "qemu-img convert"]),
-    ("a vhdx image", "qemu-img create -q -f vhdx $I 8M", &["VHDX", "qemu-img convert"]),
     ("a vfat", "truncate -s 8M $I; mkfs.vfat $I", &["vfat"]),
     (
         "a LUKS container",

@@ -135,7 +135,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__diagnose)
-            opts="-u -k -v -h --partition --root --with --live --jobs --user --key --replay --from --explain --report --json --verbose --help"
+            opts="-u -k -v -h --partition --root --with --allow-backing --live --jobs --user --key --replay --from --explain --report --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -463,7 +463,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__prove)
-            opts="-u -k -v -h --partition --root --with --live --jobs --user --key --timeout --json --verbose --help"
+            opts="-u -k -v -h --partition --root --with --allow-backing --live --jobs --user --key --timeout --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -513,7 +513,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__repair)
-            opts="-u -k -y -v -h --partition --root --with --live --jobs --user --key --generate-key --create-user --sudo --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --report --state-dir --json --verbose --help"
+            opts="-u -k -y -v -h --partition --root --with --allow-backing --live --jobs --user --key --generate-key --create-user --sudo --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --report --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -597,7 +597,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__shell)
-            opts="-v -h --partition --root --with --live --jobs --writable --state-dir --json --verbose --help"
+            opts="-v -h --partition --root --with --allow-backing --live --jobs --writable --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -645,7 +645,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__undo)
-            opts="-y -v -h --target --with --live --dry-run --force --yes --state-dir --json --verbose --help"
+            opts="-y -v -h --target --with --allow-backing --live --dry-run --force --yes --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -51,6 +51,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s u -l us
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s k -l key -d 'A key: OpenSSH, RFC 4716 or PuTTY public key, or a private key (only its public half is taken); - is standard input. May repeat' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l from -d 'Judge for a client at this address, and host name, if given' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l report -d 'Write a page of HTML about the run to FILE here, for a ticket (0600; of files that exist only an earlier report is replaced)' -r -F
+complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l replay -d 'Let the kernel replay a dirty journal on the volume itself (a write)'
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l explain -d 'Print every step that sshd takes, passed or failed'
@@ -76,6 +77,7 @@ system\t'TCP wrappers that refuse the client, owner and mode of sudo\'s files'
 all\t'All classes that there are'"
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l report -d 'Write a page of HTML about the run to FILE here, for a ticket (0600; of files that exist only an earlier report is replaced)' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
+complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l create-user -d 'Put back the user entry if it is missing'
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l sudo -d 'With --create-user: admin groups and sudo also for other users than the image\'s default user'
@@ -95,6 +97,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l jobs -d 'W
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s u -l user -d 'The login user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s k -l key -d 'A private key without passphrase to log in with; - is standard input. Default: a pair made for this login, added in memory to the files of keys that exist, so that all but the key itself is proved' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l timeout -d 'End the login after so many seconds' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l json -d 'Print one JSON document on standard output, nothing else there'
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s v -l verbose -d 'Say more on standard error about what is being done'
@@ -102,6 +105,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s h -l help 
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l target -d 'The volume, where it is not found by its recorded id' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l with -d 'The volume that held part of the tree, if it is not where it was' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
+complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l live -d 'Allow / itself as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l dry-run -d 'Print what would be put back, change nothing'
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l force -d 'Take the old state also where something was changed since the run'
@@ -119,6 +123,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l root -d 'T
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
+complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l writable -d 'Mount the volume so that it can be changed; undo can\'t take it back'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l json -d 'Print one JSON document on standard output, nothing else there'

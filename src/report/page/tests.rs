@@ -20,6 +20,8 @@ fn evil_report() -> Report {
             kind: "image",
             device: Some(path.clone()),
             size: Some(8 << 30),
+            format: None,
+            backing: Vec::new(),
         }),
         root: Some(RootSummary {
             filesystem: "ext4".into(),
