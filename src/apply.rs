@@ -29,6 +29,10 @@ pub trait Watch {
     fn tick(&mut self, entries: u64, current: &Path);
     /// `true` to end at the next safe point.
     fn stop(&mut self) -> bool;
+    /// By how many threads a tree is walked; `None` for as many as pay.
+    fn threads(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Nobody looks on.

@@ -1,29 +1,31 @@
 //! chown of everything below a directory, by DESIGN's policies, in bounded memory and with few descriptors.
 //!
-//! The walk goes by open directories and single names, never through a link, never onto another filesystem or mount.
-//! What is to change is gathered into batches: the old owners of a batch are durable in the journal before the first
-//! of its entries changes. Files with several names wait until it is known that all of them lie inside.
+//! The walk goes by open directories and single names, never through a link, never onto another filesystem or mount,
+//! by several threads in a large tree. What is to change is gathered into batches: the old owners of a batch are
+//! durable in the journal before the first of its entries changes. Files with several names wait until it is known that
+//! all of them lie inside. What is told does not depend on the number of threads.
 
 use crate::apply::Watch;
 use crate::journal::Journal;
 use crate::plan::TreeOwners;
 use crate::root::{Directory, Root};
-use crate::sys::inode::Statx;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 mod batch;
+mod crew;
+mod desk;
 mod links;
 mod place;
 mod walk;
 
-use batch::{Pending, PendingEntry};
+use batch::{Pending, Piece};
+use crew::Crew;
+use desk::Desk;
 use links::Links;
 use place::Place;
-use walk::{Seen, Walk};
+use walk::{Context, Hold};
 
 /// How many different owners of kept entries are told apart.
 const OWNERS: usize = 1000;
@@ -103,10 +105,66 @@ pub(super) struct Tree<'a> {
     to: (u32, u32),
     owners: &'a TreeOwners,
     watch: &'a mut dyn Watch,
-    result: TreeResult,
-    kept: BTreeMap<u32, (u64, PathBuf)>,
-    links: Links,
+    tally: Tally,
+    stopped: bool,
     extent: Survey,
+}
+
+/// What a walk has found so far.
+struct Tally {
+    changed: u64,
+    unchanged: u64,
+    elsewhere: u64,
+    hardlinks_outside: u64,
+    hardlink_example: Option<PathBuf>,
+    /// Of the lowest [`OWNERS`] owners: how many entries, and the path that sorts first.
+    kept: BTreeMap<u32, (u64, PathBuf)>,
+    /// Entries of further owners.
+    kept_more: u64,
+    links: Links,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            changed: 0,
+            unchanged: 0,
+            elsewhere: 0,
+            hardlinks_outside: 0,
+            hardlink_example: None,
+            kept: BTreeMap::new(),
+            kept_more: 0,
+            links: Links::new(1),
+        }
+    }
+
+    fn elsewhere(&mut self, context: &Context<'_>, entries: u64) {
+        if context.pass == Pass::Everything {
+            self.elsewhere += entries;
+        }
+    }
+
+    fn keep(&mut self, owner: u32, entries: u64, path: impl FnOnce() -> PathBuf) {
+        if let Some((all, example)) = self.kept.get_mut(&owner) {
+            *all += entries;
+            let path = path();
+            if path < *example {
+                *example = path;
+            }
+            return;
+        }
+        // A tree with thousands of owners is no home; the last one told stands for the rest.
+        if self.kept.len() < OWNERS || self.kept.last_key_value().is_some_and(|(last, _)| owner < *last) {
+            self.kept.insert(owner, (entries, path()));
+        } else {
+            self.kept_more += entries;
+        }
+        if self.kept.len() > OWNERS
+            && let Some((_, (entries, _))) = self.kept.pop_last()
+        {
+            self.kept_more += entries;
+        }
+    }
 }
 
 /// What is done with entries that are to change.
@@ -114,6 +172,16 @@ struct Effects<'a> {
     journal: &'a mut Journal,
     intent: &'a dyn Fn(&mut Journal) -> Result<u64>,
     of: Option<u64>,
+}
+
+impl Effects<'_> {
+    /// The number of the intent, recorded when it is first asked for.
+    fn number(&mut self) -> Result<u64> {
+        match self.of {
+            Some(of) => Ok(of),
+            None => Ok(*self.of.insert((self.intent)(self.journal)?)),
+        }
+    }
 }
 
 impl<'a> Tree<'a> {
@@ -126,24 +194,25 @@ impl<'a> Tree<'a> {
         watch: &'a mut dyn Watch,
     ) -> Result<Self> {
         let device = top.itself()?.stat()?.dev;
-        Ok(Self {
-            root,
-            path,
-            top,
-            device,
-            to,
-            owners,
-            watch,
-            result: TreeResult::default(),
-            kept: BTreeMap::new(),
-            links: Links::new(1),
-            extent: Survey::Whole,
-        })
+        let (tally, extent) = (Tally::new(), Survey::Whole);
+        Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent })
     }
 
     pub(super) fn into_result(self) -> TreeResult {
-        let kept = self.kept.into_iter().map(|(owner, (entries, example))| Kept { owner, entries, example });
-        TreeResult { kept: kept.collect(), ..self.result }
+        let mut tally = self.tally;
+        if let Some((entries, _)) = tally.kept.values_mut().next_back() {
+            *entries += tally.kept_more;
+        }
+        let kept = tally.kept.into_iter().map(|(owner, (entries, example))| Kept { owner, entries, example });
+        TreeResult {
+            changed: tally.changed,
+            unchanged: tally.unchanged,
+            kept: kept.collect(),
+            hardlinks_outside: tally.hardlinks_outside,
+            hardlink_example: tally.hardlink_example,
+            other_filesystems: tally.elsewhere,
+            stopped: self.stopped,
+        }
     }
 
     fn survey(&mut self, extent: Survey) -> Result<()> {
@@ -157,23 +226,25 @@ impl<'a> Tree<'a> {
         journal: &mut Journal,
         intent: &dyn Fn(&mut Journal) -> Result<u64>,
     ) -> Result<()> {
+        // The walk keeps to the top's filesystem: what holds for the top holds for all.
+        self.top.check_real().with_context(|| format!("changing {}", self.path.display()))?;
         self.run(Some(&mut Effects { journal, intent, of: None }))
     }
 
     fn run(&mut self, mut effects: Option<&mut Effects<'_>>) -> Result<()> {
         self.pass(Pass::Everything, effects.as_deref_mut())?;
-        if self.result.stopped {
+        if self.stopped {
             return Ok(());
         }
         // So many files with several names that they did not fit: once more over the tree for each share of them.
-        let shares = self.links.shares_needed();
+        let shares = self.tally.links.shares_needed();
         if shares == 1 {
             return self.finish_links(effects);
         }
         for share in 0..shares {
-            self.links = Links::new(shares);
+            self.tally.links = Links::new(shares);
             self.pass(Pass::Links { share }, effects.as_deref_mut())?;
-            if self.result.stopped {
+            if self.stopped {
                 return Ok(());
             }
             self.finish_links(effects.as_deref_mut())?;
@@ -181,121 +252,63 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn pass(&mut self, pass: Pass, mut effects: Option<&mut Effects<'_>>) -> Result<()> {
-        let mut walk = Walk::new(self.root, self.top, self.path, self.device)?;
-        let mut pending = Pending::default();
-        while let Some(mut seen) = walk.next_chunk()? {
-            if self.watch.stop() {
-                self.result.stopped = true;
-                break;
-            }
-            if pass == Pass::Everything {
-                self.result.other_filesystems += std::mem::take(&mut seen.elsewhere);
-                self.watch.tick(seen.entries.len() as u64, self.path);
-            }
-            self.sort(seen, pass, &mut pending, effects.is_some());
-            if pending.len() >= BATCH {
-                self.flush(&mut pending, effects.as_deref_mut())?;
-            }
-            if self.extent == Survey::UntilChange && self.result.changed > 0 {
-                break;
-            }
-        }
-        self.flush(&mut pending, effects)
+    fn context(&self, pass: Pass, gather: bool) -> Context<'a> {
+        let tree = (self.root, self.top, self.path, self.device);
+        Context::new(tree, (self.to, self.owners), pass, gather)
     }
 
-    /// Decides over the entries of one piece of a directory.
-    fn sort(&mut self, seen: Seen, pass: Pass, pending: &mut Pending, gather: bool) {
-        let mut taken = Vec::new();
-        for (name, stat) in seen.entries {
-            let fate = self.fate(&stat);
-            let linked = stat.nlink > 1 && stat.mode & 0o170_000 != 0o040_000;
-            match (fate, pass) {
-                (Fate::Take, Pass::Everything) if linked => self.links.see(&stat, &seen.place, &name, 0),
-                (Fate::Take, Pass::Links { share }) if linked => {
-                    self.links.see(&stat, &seen.place, &name, share);
-                }
-                (_, Pass::Links { .. }) => {}
-                (Fate::Take, Pass::Everything) => {
-                    self.result.changed += 1;
-                    if gather {
-                        taken.push(PendingEntry::new(name, &stat));
-                    }
-                }
-                (Fate::Right, Pass::Everything) => self.result.unchanged += 1,
-                (Fate::Keep, Pass::Everything) => self.keep(stat.uid, &seen.place, &name),
-            }
-        }
-        if !taken.is_empty() {
-            pending.push(seen.place, taken);
-        }
-    }
-
-    fn fate(&self, stat: &Statx) -> Fate {
-        match self.owners {
-            _ if (stat.uid, stat.gid) == self.to => Fate::Right,
-            TreeOwners::All => Fate::Take,
-            // Who owns a device node owns the device.
-            TreeOwners::Of { .. } if matches!(stat.mode & 0o170_000, 0o020_000 | 0o060_000) => Fate::Keep,
-            TreeOwners::Of { uids } if uids.contains(&stat.uid) => Fate::Take,
-            TreeOwners::Of { .. } if stat.uid == self.to.0 => Fate::Right,
-            TreeOwners::Of { .. } => Fate::Keep,
-        }
-    }
-
-    fn keep(&mut self, owner: u32, place: &Arc<Place>, name: &CString) {
-        if let Some((entries, _)) = self.kept.get_mut(&owner) {
-            *entries += 1;
-        } else if self.kept.len() < OWNERS {
-            self.kept.insert(owner, (1, place.path_of(self.path, name)));
-        } else if let Some((entries, _)) = self.kept.values_mut().next_back() {
-            // A tree with thousands of owners is no home; the last one known stands for the rest.
-            *entries += 1;
-        }
+    fn pass(&mut self, pass: Pass, effects: Option<&mut Effects<'_>>) -> Result<()> {
+        let context = self.context(pass, effects.is_some());
+        self.stopped |= Crew::new(&context, &mut self.tally, self.extent).run(effects, self.watch)?;
+        Ok(())
     }
 
     /// Files whose names all lie inside are taken, by one of their names; the others are counted.
     fn finish_links(&mut self, mut effects: Option<&mut Effects<'_>>) -> Result<()> {
-        let links = std::mem::replace(&mut self.links, Links::new(1));
+        let links = std::mem::replace(&mut self.tally.links, Links::new(1));
         let mut pending = Pending::default();
+        // Every one of a file's names changes hands.
+        let mut names = 0;
         for link in links.into_files() {
             if !link.is_inside() {
-                self.result.hardlinks_outside += 1;
-                if self.result.hardlink_example.is_none() {
-                    self.result.hardlink_example = Some(link.place.path_of(self.path, &link.name));
+                self.tally.hardlinks_outside += 1;
+                let path = link.place.path_of(self.path, &link.name);
+                if self.tally.hardlink_example.as_ref().is_none_or(|example| path < *example) {
+                    self.tally.hardlink_example = Some(path);
                 }
                 continue;
             }
-            // Every one of its names changes hands.
-            self.result.changed += u64::from(link.seen);
+            names += u64::from(link.seen);
             if effects.is_some() {
-                pending.push(link.place, vec![link.entry.with_name(link.name)]);
+                let entries = vec![link.entry.with_name(link.name)];
+                pending.push(Piece { hold: Hold::closed(link.place), entries });
             }
             if pending.len() >= BATCH {
-                self.flush(&mut pending, effects.as_deref_mut())?;
+                self.flush(&mut pending, std::mem::take(&mut names), effects.as_deref_mut())?;
             }
         }
-        self.flush(&mut pending, effects)
+        self.flush(&mut pending, names, effects)
     }
 
-    /// Journals a batch, then changes it.
-    fn flush(&mut self, pending: &mut Pending, effects: Option<&mut Effects<'_>>) -> Result<()> {
-        let Some(effects) = effects else { return Ok(()) };
-        if pending.len() == 0 {
+    /// Journals a batch, then changes it; it stands for so many names.
+    fn flush(&mut self, pending: &mut Pending, names: u64, effects: Option<&mut Effects<'_>>) -> Result<()> {
+        let Some(effects) = effects else {
+            self.tally.changed += names;
             return Ok(());
-        }
-        let of = match effects.of {
-            Some(of) => of,
-            None => *effects.of.insert((effects.intent)(effects.journal)?),
         };
         let mut batch = std::mem::take(pending);
-        let looked = batch.look_closer(self.root, self.top, self.path);
-        let done = looked.and_then(|()| {
-            effects.journal.batch(batch.record(of, self.to, self.path))?;
-            batch.change(self.root, self.top, self.path, self.to)
-        });
-        // What was gone or could not be done any more was counted as changed.
-        self.result.changed -= batch.missed().min(self.result.changed);
+        if batch.len() == 0 {
+            return Ok(());
+        }
+        let of = effects.number()?;
+        let context = self.context(Pass::Everything, true);
+        let mut desk = Desk::shared();
+        batch.look_closer(&context, &mut desk)?;
+        effects.journal.batch(batch.record(of, self.to, self.path))?;
+        let mut changed = 0;
+        let done = batch.change(&context, &mut desk, &mut changed);
+        // What was gone or could not be done any more is not counted.
+        self.tally.changed += names.saturating_sub(batch.len() as u64 - changed);
         done
     }
 }
@@ -308,4 +321,14 @@ enum Pass {
     Links {
         share: u64,
     },
+}
+
+impl Pass {
+    /// Which share of the files with several names it is about.
+    fn share(self) -> u64 {
+        match self {
+            Self::Everything => 0,
+            Self::Links { share } => share,
+        }
+    }
 }

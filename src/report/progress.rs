@@ -1,17 +1,22 @@
-//! Progress of long work: a bar on a terminal, silence elsewhere.
+//! Progress of long work: a bar on a terminal; elsewhere, for people who ask with `-v`, a line from time to time.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What takes no longer than this shows no bar.
 const QUIET: Duration = Duration::from_millis(500);
+/// How often a line is written where there is no bar.
+const EVERY: Duration = Duration::from_secs(10);
 
 /// A counter of entries.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
+    what: &'static str,
     entries: u64,
+    start: Instant,
+    next_line: Duration,
 }
 
 impl Progress {
@@ -25,15 +30,20 @@ impl Progress {
         bar.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        Self { bar, entries: 0 }
+        Self { bar, what, entries: 0, start: Instant::now(), next_line: EVERY }
     }
 
     /// So many more entries are done.
     pub fn add(&mut self, entries: u64) {
         self.entries += entries;
+        let elapsed = self.start.elapsed();
         // A short run shows nothing at all.
-        if self.bar.elapsed() > QUIET {
+        if elapsed > QUIET {
             self.bar.set_position(self.entries);
+        }
+        if elapsed >= self.next_line && self.bar.is_hidden() {
+            tracing::info!("{}", line(self.what, self.entries, elapsed));
+            self.next_line = elapsed + EVERY;
         }
     }
 
@@ -41,6 +51,12 @@ impl Progress {
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// What the bar says, in words.
+fn line(what: &str, entries: u64, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs().max(1);
+    format!("{what}: {entries} entries in {seconds} s, {} a second", entries / seconds)
 }
 
 /// How far a copy of the volume has come, or that a checker is at work on it.
@@ -96,5 +112,16 @@ impl CopyProgress {
 impl Default for CopyProgress {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_entries_time_and_rate() {
+        let said = line("changing owners", 250_000, Duration::from_millis(10_020));
+        assert_eq!(said, "changing owners: 250000 entries in 10 s, 25000 a second");
     }
 }

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The number of threads that walk a tree, for tests and measurements; left alone, the walk finds it by itself.
+const THREADS: &str = "VOLRESCUE_THREADS";
+
 /// Was the run asked to stop?
 #[derive(Clone, Debug)]
 pub(super) struct Stop(Arc<AtomicBool>);
@@ -67,5 +70,9 @@ impl Watch for Watcher<'_> {
 
     fn stop(&mut self) -> bool {
         self.stop.asked()
+    }
+
+    fn threads(&self) -> Option<usize> {
+        std::env::var(THREADS).ok()?.parse().ok()
     }
 }

@@ -3,6 +3,7 @@
 use crate::world::{World, action, broken_home, of, plan, run};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use volrescue::apply::{Unwatched, Watch, apply};
@@ -11,19 +12,26 @@ use volrescue::journal::{LoadedRun, RunState, Step, history, load};
 use volrescue::plan::{Action, Change};
 use volrescue::undo::{UndoOptions, UndoOutcome, settle};
 
-/// Ends the process's work as SIGKILL would: at a certain tick it panics out of everything.
-struct Killer {
+/// Ends the process's work as SIGKILL would: after so many entries, and once a change is to be seen, it panics out of
+/// everything.
+struct Killer<'a> {
     after: u64,
+    begun: &'a dyn Fn() -> bool,
+    threads: Option<usize>,
 }
 
-impl Watch for Killer {
+impl Watch for Killer<'_> {
     fn tick(&mut self, entries: u64, _: &Path) {
-        assert!(self.after > entries, "killed");
-        self.after -= entries;
+        self.after = self.after.saturating_sub(entries);
+        assert!(self.after > 0 || !(self.begun)(), "killed");
     }
 
     fn stop(&mut self) -> bool {
         false
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.threads
     }
 }
 
@@ -71,18 +79,27 @@ fn a_run_killed_in_a_tree_is_undone() {
     }
     let before = world.manifest();
     let tree = action("/h", Change::ChownTree { uid: 1000, gid: 1000, owners: of(&[0]) });
-    let (mut journal, lock) = world.begin("repair");
-    let id = journal.run_id().unwrap().to_owned();
-    let root = world.root();
-    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        apply(&root, std::slice::from_ref(&tree), &mut journal, &mut Killer { after: 6000 });
-    }));
-    assert!(killed.is_err());
-    drop((journal, lock));
-    assert_ne!(before, world.manifest());
-    let report = world.undo(&id, UndoOptions::default());
-    assert!(report.is_complete(), "{report:#?}");
-    assert_eq!(before, world.manifest());
+    let begun = || {
+        (0..50).any(|dir| {
+            let at = world.at(&format!("/h/{dir}"));
+            fs::read_dir(at).unwrap().any(|file| file.unwrap().metadata().unwrap().uid() == 1000)
+        })
+    };
+    for threads in [None, Some(1), Some(2), Some(16)] {
+        let (mut journal, lock) = world.begin("repair");
+        let id = journal.run_id().unwrap().to_owned();
+        let root = world.root();
+        let mut killer = Killer { after: 6000, begun: &begun, threads };
+        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            apply(&root, std::slice::from_ref(&tree), &mut journal, &mut killer);
+        }));
+        assert!(killed.is_err(), "{threads:?} threads");
+        drop((journal, lock));
+        assert_ne!(before, world.manifest(), "{threads:?} threads");
+        let report = world.undo(&id, UndoOptions::default());
+        assert!(report.is_complete(), "{threads:?} threads: {report:#?}");
+        assert_eq!(before, world.manifest(), "{threads:?} threads");
+    }
 }
 
 #[test]

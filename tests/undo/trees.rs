@@ -1,13 +1,17 @@
 //! chown of trees, against chown(1), and at their extremes.
 
-use crate::world::{World, action, broken_home, of, run, unlock};
+use crate::world::{CAPS, World, action, broken_home, of, run, unlock};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use volrescue::apply::{Survey, TreeResult, Unwatched, survey_tree};
+use volrescue::apply::{Survey, TreeResult, Unwatched, Watch, apply, survey_tree};
+use volrescue::journal::Step;
+use volrescue::journal::record::Ending;
 use volrescue::plan::{Change, TreeOwners};
+use volrescue::root::{Crossing, Root};
 use volrescue::undo::UndoOptions;
 
 fn survey(world: &World, path: &str, owners: &TreeOwners) -> TreeResult {
@@ -46,6 +50,147 @@ fn all_is_what_chown_does_but_for_what_chown_destroys() {
     }
     assert_eq!(other.mode_owner("/home/u/data/tool"), "0755 1000:1000", "chown takes set-id bits");
     assert_eq!(world.mode_owner("/home/u/data/tool"), "6755 1000:1000");
+}
+
+/// A walk by so many threads.
+struct Threads(usize);
+
+impl Watch for Threads {
+    fn tick(&mut self, _: u64, _: &Path) {}
+
+    fn stop(&mut self) -> bool {
+        false
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.0)
+    }
+}
+
+/// What a run's journal says of every entry of its trees, by path; a name that is in it twice is an error.
+fn journaled(world: &World, id: &str) -> BTreeMap<PathBuf, String> {
+    let run = world.load(id);
+    let mut all = BTreeMap::new();
+    for index in 0..run.len() {
+        let Step::Batch(batch) = run.step(index).unwrap() else { continue };
+        let mut path = PathBuf::new();
+        for dir in &batch.dirs {
+            (0..dir.up).for_each(|_| assert!(path.pop()));
+            path.push(dir.path.to_path());
+            for group in &dir.groups {
+                let before = format!(
+                    "{:?} {:?} {:?} {:?} {:?}",
+                    batch.to, group.from, group.mode, group.caps, group.flags
+                );
+                for name in &group.names {
+                    let at = path.join(name.to_os_string());
+                    assert_eq!(all.insert(at.clone(), before.clone()), None, "{}", at.display());
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Everything that a walk must tell apart, several times over, in directories of all sizes.
+fn motley_home(name: &str) -> World {
+    let world = broken_home(name);
+    world.dir("/outside", 0o755, 0, 0);
+    for dir in 0..150 {
+        let at = format!("/home/u/many/{}/{dir}", dir % 7);
+        world.dir(&at, 0o755, 0, dir);
+        for file in 0..dir % 40 {
+            let (mode, owner) = match file {
+                3 => (0o6755, 0),
+                5 => (0o644, 2000 + dir % 3),
+                6 => (0o644, 1000),
+                _ => (0o640, 0),
+            };
+            world.file(&format!("{at}/{file}"), mode, owner, owner, "");
+        }
+        if dir % 40 > 8 {
+            xattr::set(world.at(&format!("{at}/2")), "security.capability", &CAPS).unwrap();
+            fs::hard_link(
+                world.at(&format!("{at}/1")),
+                world.at(&format!("/home/u/many/{}/l{dir}", dir % 5)),
+            )
+            .unwrap();
+            fs::hard_link(world.at(&format!("{at}/4")), world.at(&format!("/outside/{dir}"))).unwrap();
+        }
+    }
+    world.dir("/home/u/wide", 0o755, 0, 0);
+    for file in 0..5000 {
+        world.file(&format!("/home/u/wide/{file:05}"), 0o644, file % 2, 0, "");
+    }
+    world
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_tree_journal_and_undo() {
+    let world = motley_home("threads");
+    let before = world.manifest();
+    let tree = action("/home/u", Change::ChownTree { uid: 1000, gid: 1000, owners: of(&[0]) });
+    let mut first = None;
+    for threads in [1, 2, 16, 64] {
+        // On a volume of our own, and on a tree that others may change at the same time.
+        for crossing in [Crossing::Never, Crossing::LoginPath] {
+            let root = Root::new(OwnedFd::from(fs::File::open(&world.volume).unwrap()), crossing).unwrap();
+            let mut watch = Threads(threads);
+            let count = |watch: &mut Threads| {
+                let path = Path::new("/home/u");
+                survey_tree(&root, path, (1000, 1000), &of(&[0]), Survey::Whole, watch).unwrap()
+            };
+            let counted = count(&mut watch);
+            let (mut journal, lock) = world.begin("repair");
+            let report = apply(&root, std::slice::from_ref(&tree), &mut journal, &mut watch);
+            assert!(report.error.is_none(), "{threads} threads: {:?}", report.error);
+            journal.end(Ending::Complete).unwrap();
+            let id = journal.run_id().unwrap().to_owned();
+            drop((journal, lock));
+            let result = report.trees[0].1.clone();
+            assert_eq!(counted, result, "{threads} threads count what they change");
+            let again = count(&mut watch);
+            assert_eq!((again.changed, again.unchanged), (0, result.changed + result.unchanged));
+            let done = (result, world.manifest(), journaled(&world, &id));
+            let differing = before.iter().filter(|(path, line)| done.1[*path] != **line).count() as u64;
+            assert_eq!(differing, done.0.changed, "{threads} threads");
+            let undone = world.undo(&id, UndoOptions::default());
+            assert!(undone.is_complete(), "{threads} threads: {undone:#?}");
+            assert_eq!(before, world.manifest(), "{threads} threads: undone");
+            let first = first.get_or_insert_with(|| done.clone());
+            assert_eq!(first.0, done.0, "{threads} threads, {crossing:?}: what is told");
+            assert!(first.1 == done.1, "{threads} threads, {crossing:?}: the tree");
+            assert!(first.2 == done.2, "{threads} threads, {crossing:?}: the journal");
+        }
+    }
+    let (result, _, _) = first.unwrap();
+    assert!(result.changed > 5000 && result.hardlinks_outside > 100 && result.kept.len() > 4, "{result:?}");
+}
+
+#[test]
+fn thousands_of_levels_with_two_directories_each_are_walked_by_any_number_of_threads() {
+    let world = World::new("comb");
+    let mut at = OwnedFd::from(fs::File::open(&world.volume).unwrap());
+    for _ in 0..3_000 {
+        for name in ["d", "side"] {
+            nix::sys::stat::mkdirat(&at, name, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        let flags = nix::fcntl::OFlag::O_PATH;
+        at = nix::fcntl::openat(&at, "d", flags, nix::sys::stat::Mode::empty()).unwrap();
+    }
+    drop(at);
+    let tree = action("/", Change::ChownTree { uid: 1000, gid: 1000, owners: TreeOwners::All });
+    for threads in [1, 8] {
+        let (mut journal, lock) = world.begin("repair");
+        let report = apply(&world.root(), std::slice::from_ref(&tree), &mut journal, &mut Threads(threads));
+        assert!(report.error.is_none(), "{:?}", report.error);
+        assert_eq!(report.applied[0].entries, Some(6_000), "{threads} threads");
+        let id = journal.run_id().unwrap().to_owned();
+        drop((journal, lock));
+        let undone = world.undo(&id, UndoOptions::default());
+        assert!(undone.is_complete(), "{undone:?}");
+        assert_eq!(survey(&world, "/", &TreeOwners::All).changed, 6_000);
+    }
 }
 
 #[test]

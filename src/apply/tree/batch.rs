@@ -1,20 +1,22 @@
 //! A batch of entries: looked at for what chown takes away, recorded, changed.
 
+use super::desk::{Desk, Standing};
 use super::place::Place;
-use crate::apply::inode::{CAPABILITY, LOCKING, SET_ID, restore_privilege, to_io, unlocked};
+use super::walk::{Context, Hold};
+use crate::apply::inode::{LOCKING, SET_ID, restore_privilege, to_io, unlocked};
 use crate::apply::os;
 use crate::journal::record::{Batch, BatchDir, Group, Hex, Text};
-use crate::root::{Crossing, Directory, Root, kind};
+use crate::root::{Crossing, Directory, kind};
 use crate::sys::inode::Statx;
 use crate::view::{FileKind, LookError};
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::fchownat;
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,60 +64,69 @@ impl PendingEntry {
         loses.then_some(self.mode & 0o7777)
     }
 
+    /// Finds out what chown would take away: capabilities, and flags that forbid it.
+    pub(super) fn look_closer(
+        &mut self,
+        standing: &Standing<'_>,
+        place: &Arc<Place>,
+        path: &Path,
+    ) -> Result<()> {
+        let looking = |name: &CStr| format!("looking at {}", place.path_of(path, name).display());
+        if self.kind() == FileKind::Regular {
+            self.caps = standing.capability(&self.name).with_context(|| looking(&self.name))?;
+        }
+        if self.flags & LOCKING != 0 {
+            let handle = standing.directory.handle(os(self.name.to_bytes()));
+            let flags = handle.and_then(|handle| handle.flags());
+            self.all_flags = match flags {
+                Err(LookError::NotFound) => None,
+                flags => Some(flags.with_context(|| looking(&self.name))?),
+            };
+        }
+        Ok(())
+    }
+
     /// `true` if one system call does it.
     fn is_plain(&self) -> bool {
         self.lost_mode().is_none() && self.caps.is_none() && self.all_flags.is_none()
     }
 }
 
-/// Entries by their directory, in the order of the walk.
+/// Entries of one directory.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) hold: Hold,
+    pub(super) entries: Vec<PendingEntry>,
+}
+
+/// Pieces that are journaled together.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    dirs: Vec<(Arc<Place>, Vec<PendingEntry>)>,
+    pieces: Vec<Piece>,
     entries: usize,
-    changed: usize,
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, place: Arc<Place>, entries: Vec<PendingEntry>) {
-        self.entries += entries.len();
-        match self.dirs.last_mut() {
-            Some((last, to)) if Arc::ptr_eq(last, &place) => to.extend(entries),
-            _ => self.dirs.push((place, entries)),
-        }
+    pub(super) fn push(&mut self, piece: Piece) {
+        self.entries += piece.entries.len();
+        self.pieces.push(piece);
     }
 
     pub(super) fn len(&self) -> usize {
         self.entries
     }
 
-    /// How many entries were not changed in the end.
-    pub(super) fn missed(&self) -> u64 {
-        (self.entries - self.changed) as u64
+    pub(super) fn into_pieces(self) -> Vec<Piece> {
+        self.pieces
     }
 
-    /// Finds out what chown would take away: capabilities, and flags that forbid it.
-    pub(super) fn look_closer(&mut self, root: &Root, top: &Directory, path: &Path) -> Result<()> {
-        let mut opener = Opener { root, top, path, last: None };
-        for (place, entries) in &mut self.dirs {
-            let wanted =
-                |entry: &PendingEntry| entry.kind() == FileKind::Regular || entry.flags & LOCKING != 0;
-            if !entries.iter().any(wanted) {
-                continue;
-            }
-            let Some(dir) = opener.open(place)? else { continue };
-            for entry in entries.iter_mut().filter(|entry| wanted(entry)) {
-                let looking = || format!("looking at {}", place.path_of(path, &entry.name).display());
-                if entry.kind() == FileKind::Regular {
-                    entry.caps = capability(dir, &entry.name).with_context(looking)?;
-                }
-                if entry.flags & LOCKING != 0 {
-                    let flags = dir.handle(os(entry.name.to_bytes())).and_then(|handle| handle.flags());
-                    entry.all_flags = match flags {
-                        Err(LookError::NotFound) => None,
-                        flags => Some(flags.with_context(looking)?),
-                    };
-                }
+    /// Finds out what chown would take away, for pieces of which the walk has not asked it.
+    pub(super) fn look_closer(&mut self, context: &Context<'_>, desk: &mut Desk) -> Result<()> {
+        for piece in &mut self.pieces {
+            let Some(opened) = desk.open(context, &piece.hold)? else { continue };
+            let standing = desk.stand_in(opened.directory());
+            for entry in &mut piece.entries {
+                entry.look_closer(&standing, &piece.hold.place, context.path)?;
             }
         }
         Ok(())
@@ -124,7 +135,10 @@ impl Pending {
     /// What the journal has to know before anything changes.
     pub(super) fn record(&self, of: u64, to: (u32, u32), path: &Path) -> Batch {
         let mut before: Option<&Arc<Place>> = None;
-        let dirs = self.dirs.iter().map(|(place, entries)| {
+        // A large directory comes in several pieces.
+        let dirs = self.pieces.chunk_by(|a, b| Arc::ptr_eq(&a.hold.place, &b.hold.place));
+        let dirs = dirs.filter_map(|pieces| {
+            let place = &pieces.first()?.hold.place;
             let (up, down) = match before.replace(place) {
                 None => (0, Text::from(place.path(path).as_path())),
                 Some(last) => {
@@ -133,41 +147,42 @@ impl Pending {
                     (last.depth() - common, Text::from(down.as_path()))
                 }
             };
-            BatchDir { up, path: down, groups: groups(entries) }
+            let entries = pieces.iter().flat_map(|piece| &piece.entries);
+            Some(BatchDir { up, path: down, groups: groups(entries) })
         });
         Batch { of, to, dirs: dirs.collect() }
     }
 
-    /// Changes the owners, and puts back what that takes away.
-    pub(super) fn change(&mut self, root: &Root, top: &Directory, path: &Path, to: (u32, u32)) -> Result<()> {
-        let mut opener = Opener { root, top, path, last: None };
-        for (place, entries) in &self.dirs {
-            let Some(directory) = opener.open(place)? else { continue };
-            directory.check_real().with_context(|| format!("changing {}", place.path(path).display()))?;
-            for entry in entries {
-                // On a running system names may change hands between looking and changing; on a volume of our own
-                // they do not, and one call is enough.
-                let done = match root.crossing() {
-                    Crossing::Never if entry.is_plain() => chown_name(directory, entry, to),
-                    _ => chown_inode(directory, entry, to),
-                };
-                match done {
-                    Ok(true) => self.changed += 1,
-                    Ok(false) => {}
-                    Err(error) => {
-                        return Err(error).with_context(|| {
-                            format!("changing {}", place.path_of(path, &entry.name).display())
-                        });
-                    }
-                }
-            }
+    /// Changes the owners, and puts back what that takes away; adds what was changed to `changed`.
+    pub(super) fn change(&self, context: &Context<'_>, desk: &mut Desk, changed: &mut u64) -> Result<()> {
+        self.pieces.iter().try_for_each(|piece| piece.change(context, desk, changed))
+    }
+}
+
+impl Piece {
+    /// As [`Pending::change`].
+    pub(super) fn change(&self, context: &Context<'_>, desk: &mut Desk, changed: &mut u64) -> Result<()> {
+        let Some(opened) = desk.open(context, &self.hold)? else { return Ok(()) };
+        let directory = opened.directory();
+        for entry in &self.entries {
+            // On a running system names may change hands between looking and changing; on a volume of our own
+            // they do not, and one call is enough.
+            let done = match context.root.crossing() {
+                _ if !entry.is_plain() => chown_inode(directory, entry, context.to),
+                Crossing::Never => chown_name(directory, entry, context.to),
+                Crossing::LoginPath => chown_held(directory, entry, context.device, context.to),
+            };
+            let done = done.with_context(|| {
+                format!("changing {}", self.hold.place.path_of(context.path, &entry.name).display())
+            })?;
+            *changed += u64::from(done);
         }
         Ok(())
     }
 }
 
 /// The entries of one directory by what has to be known to put them back.
-fn groups(entries: &[PendingEntry]) -> Vec<Group> {
+fn groups<'a>(entries: impl Iterator<Item = &'a PendingEntry>) -> Vec<Group> {
     let mut groups: BTreeMap<_, Vec<Text>> = BTreeMap::new();
     for entry in entries {
         let key = (entry.owner, entry.lost_mode(), entry.caps.as_ref(), entry.all_flags);
@@ -183,48 +198,6 @@ fn groups(entries: &[PendingEntry]) -> Vec<Group> {
     groups.into_iter().map(group).collect()
 }
 
-/// Opens the directories of a batch, each from the one before it where it lies below: a chain of ten thousand would
-/// otherwise be walked from its top ten thousand times.
-struct Opener<'a> {
-    root: &'a Root,
-    top: &'a Directory,
-    path: &'a Path,
-    last: Option<(Arc<Place>, Directory)>,
-}
-
-impl Opener<'_> {
-    /// `None` if it went away.
-    fn open(&mut self, place: &Arc<Place>) -> Result<Option<&Directory>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let (from, above) = match &self.last {
-            Some((last, directory)) if last.common_depth(place) == last.depth() => (directory, last.depth()),
-            _ => (self.top, 0),
-        };
-        match self.root.open_below(from.as_fd(), &place.names_below(above), flags) {
-            Err(LookError::NotFound | LookError::NotDirectory | LookError::Loop) => Ok(None),
-            opened => {
-                let opened =
-                    opened.with_context(|| format!("opening {}", place.path(self.path).display()))?;
-                Ok(Some(&self.last.insert((Arc::clone(place), Directory::new(opened))).1))
-            }
-        }
-    }
-}
-
-/// `security.capability` of one name in an open directory, not through a link.
-fn capability(dir: &Directory, name: &CString) -> io::Result<Option<Vec<u8>>> {
-    // Sound because what follows the descriptor is a single name, and the call does not follow a link there.
-    let mut path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()));
-    path.push(os(name.to_bytes()));
-    match xattr::get(&path, CAPABILITY) {
-        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(None),
-            _ => Err(error),
-        },
-        value => value,
-    }
-}
-
 /// chown of a name; `false` if it is gone.
 fn chown_name(dir: &Directory, entry: &PendingEntry, (uid, gid): (u32, u32)) -> io::Result<bool> {
     let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
@@ -234,7 +207,31 @@ fn chown_name(dir: &Directory, entry: &PendingEntry, (uid, gid): (u32, u32)) -> 
     }
 }
 
-/// chown of the inode that was looked at; `false` if the name is another's now.
+/// chown of the inode that was looked at, held meanwhile; `false` if the name is another's now.
+fn chown_held(
+    dir: &Directory,
+    entry: &PendingEntry,
+    device: u64,
+    (uid, gid): (u32, u32),
+) -> io::Result<bool> {
+    // A single name, and nothing is followed or opened: openat2 would find nothing more to refuse.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let held = match openat(dir, entry.name.as_c_str(), flags, Mode::empty()) {
+        Err(Errno::ENOENT) => return Ok(false),
+        held => held?,
+    };
+    let stat = fstat(&held)?;
+    // On the device of a real filesystem it is real itself.
+    if (stat.st_dev, stat.st_ino, stat.st_uid, stat.st_gid)
+        != (device, entry.ino, entry.owner.0, entry.owner.1)
+    {
+        return Ok(false);
+    }
+    fchownat(&held, "", Some(uid.into()), Some(gid.into()), AtFlags::AT_EMPTY_PATH)?;
+    Ok(true)
+}
+
+/// As [`chown_held`], and puts back what chown takes away.
 fn chown_inode(dir: &Directory, entry: &PendingEntry, (uid, gid): (u32, u32)) -> io::Result<bool> {
     let handle = match dir.handle(os(entry.name.to_bytes())) {
         Err(LookError::NotFound) => return Ok(false),

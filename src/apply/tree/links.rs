@@ -45,6 +45,11 @@ impl Links {
         }
         if let Some(linked) = self.files.get_mut(&stat.ino) {
             linked.seen += 1;
+            // Which of its names stands for the file must not hang on which was seen first.
+            let order = (place.depth(), name).cmp(&(linked.place.depth(), &linked.name));
+            if order.then_with(|| place.names_below(0).cmp(&linked.place.names_below(0))).is_lt() {
+                (linked.place, linked.name) = (Arc::clone(place), name.clone());
+            }
         } else if self.shares == 1 && (self.overflow > 0 || self.files.len() >= MEMORY) {
             // From here on only counting: another walk takes them share by share.
             self.overflow += 1;

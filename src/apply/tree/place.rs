@@ -29,6 +29,16 @@ impl Place {
         self.parent.as_ref().map(|(parent, _)| parent)
     }
 
+    /// The place so many levels above; the top where there are fewer.
+    pub(super) fn above(self: &Arc<Self>, levels: u32) -> Arc<Self> {
+        let mut at = self;
+        for _ in 0..levels {
+            let Some(parent) = at.parent() else { break };
+            at = parent;
+        }
+        Arc::clone(at)
+    }
+
     /// The names from `above` (an ancestor's depth) down to this place.
     pub(super) fn names_below(&self, above: u32) -> Vec<&OsStr> {
         let mut names = Vec::new();

@@ -1,193 +1,376 @@
-//! The walk: depth first, a piece of a directory at a time, with a bounded number of open directories.
+//! The walk of a tree in jobs that any thread can take: enter a directory, read on in one, look at some of its names.
+//!
+//! Jobs wait on a stack. The rest of a directory is put there before what its first part holds, so that the walk stays
+//! depth first and what waits is bounded: for every level about one piece of a directory. A job holds its directory
+//! open while that many descriptors are to be had, and opens it again by its names otherwise.
 
+use super::batch::PendingEntry;
+use super::desk::Desk;
 use super::place::Place;
+use super::{Fate, Pass};
+use crate::plan::TreeOwners;
 use crate::root::{Directory, Root, entries, open_resolving};
 use crate::sys::inode::{Statx, statx};
-use anyhow::{Context, Result, bail};
+use crate::view::LookError;
+use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag};
+use nix::sys::resource::{Resource, getrlimit};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many directories are open at most.
-const OPEN: usize = 48;
-/// How many ancestors are opened again together, on the way back up.
-const REOPEN: usize = 24;
-/// Bytes of a directory read at once where the walk is deep: what waits is kept for every level.
+/// How many directories are held open by what waits, at most.
+const OPEN: usize = 256;
+/// From this depth on less is read of a directory at once: what waits is kept for every level.
+const DEEP: u32 = 48;
+/// Bytes of a directory read at once there.
 const DEEP_CHUNK: usize = 4 << 10;
+/// The longest record of a directory: less room than this is not worth another call.
+const RECORD: usize = 512;
+/// Names looked at in one job.
+const NAMES: usize = 512;
 
-/// One piece of a directory.
-pub(super) struct Seen {
+/// What every job needs to know.
+pub(super) struct Context<'a> {
+    pub(super) root: &'a Root,
+    pub(super) top: &'a Directory,
+    pub(super) path: &'a Path,
+    pub(super) device: u64,
+    pub(super) to: (u32, u32),
+    pub(super) owners: &'a TreeOwners,
+    pub(super) pass: Pass,
+    /// What is to change is asked for what chown takes away.
+    pub(super) gather: bool,
+    open: Arc<AtomicUsize>,
+    budget: usize,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(
+        (root, top, path, device): (&'a Root, &'a Directory, &'a Path, u64),
+        (to, owners): ((u32, u32), &'a TreeOwners),
+        pass: Pass,
+        gather: bool,
+    ) -> Self {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+        let budget = usize::try_from(limit / 4).unwrap_or(OPEN).min(OPEN);
+        Self { root, top, path, device, to, owners, pass, gather, open: Arc::default(), budget }
+    }
+
+    fn fate(&self, stat: &Statx) -> Fate {
+        match self.owners {
+            _ if (stat.uid, stat.gid) == self.to => Fate::Right,
+            TreeOwners::All => Fate::Take,
+            // Who owns a device node owns the device.
+            TreeOwners::Of { .. } if matches!(stat.mode & 0o170_000, 0o020_000 | 0o060_000) => Fate::Keep,
+            TreeOwners::Of { uids } if uids.contains(&stat.uid) => Fate::Take,
+            TreeOwners::Of { .. } if stat.uid == self.to.0 => Fate::Right,
+            TreeOwners::Of { .. } => Fate::Keep,
+        }
+    }
+}
+
+/// An open directory of the tree, counted.
+#[derive(Debug)]
+struct Dir {
+    directory: Directory,
+    open: Arc<AtomicUsize>,
+}
+
+impl Dir {
+    fn new(context: &Context<'_>, fd: OwnedFd) -> Arc<Self> {
+        context.open.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { directory: Directory::new(fd), open: Arc::clone(&context.open) })
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A directory that a job will need; open if there was a descriptor for it.
+#[derive(Clone, Debug)]
+pub(super) struct Hold {
     pub(super) place: Arc<Place>,
-    pub(super) entries: Vec<(CString, Statx)>,
-    /// Entries where another filesystem begins.
+    /// Its inode number; `None` where it was not looked at.
+    ino: Option<u64>,
+    dir: Option<Arc<Dir>>,
+}
+
+/// A directory of a job at work.
+#[derive(Clone, Debug)]
+pub(super) struct Opened(Arc<Dir>);
+
+impl Opened {
+    pub(super) fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+}
+
+impl Hold {
+    /// A directory known by its names only.
+    pub(super) fn closed(place: Arc<Place>) -> Self {
+        Self { place, ino: None, dir: None }
+    }
+
+    /// The same, held open.
+    pub(super) fn with(self, opened: Opened) -> Self {
+        Self { dir: Some(opened.0), ..self }
+    }
+
+    /// The directory, if it is open.
+    pub(super) fn opened(&self) -> Option<Opened> {
+        self.dir.as_ref().map(|dir| Opened(Arc::clone(dir)))
+    }
+
+    /// The same for what waits: without the descriptor if too many are open.
+    fn waiting(&self, context: &Context<'_>) -> Self {
+        let spare = context.open.load(Ordering::Relaxed) < context.budget;
+        Self { place: Arc::clone(&self.place), ino: self.ino, dir: self.dir.clone().filter(|_| spare) }
+    }
+
+    /// Opens the directory by its names from the top, or from an open one above it; `None` if it went away.
+    pub(super) fn open_from(&self, context: &Context<'_>, from: Option<&Hold>) -> Result<Option<Opened>> {
+        let (from, above) = match from {
+            Some(Hold { place, dir: Some(dir), .. }) => (dir.directory.as_fd(), place.depth()),
+            _ => (context.top.as_fd(), 0),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let path = || self.place.path(context.path);
+        let names = self.place.names_below(above);
+        let fd = match context.root.open_below(from, &names, flags | OFlag::O_NOATIME) {
+            Err(LookError::Errno(errno)) if errno == Errno::EPERM as i32 => {
+                context.root.open_below(from, &names, flags)
+            }
+            opened => opened,
+        };
+        let fd = match fd {
+            Err(LookError::NotFound | LookError::NotDirectory | LookError::Loop) => return Ok(None),
+            fd => fd.with_context(|| format!("opening {} again", path().display()))?,
+        };
+        let stat = statx(&fd, c".").with_context(|| format!("looking at {}", path().display()))?;
+        if stat.dev != context.device || self.ino.is_some_and(|ino| ino != stat.ino) {
+            bail!("{} was replaced while the tree was walked", path().display());
+        }
+        Ok(Some(Opened(Dir::new(context, fd))))
+    }
+}
+
+/// A piece of the walk.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Read a directory from its beginning; without name it is the top.
+    Enter { parent: Hold, name: Option<CString> },
+    /// Read on.
+    Read { hold: Hold, next: i64 },
+    /// Look at some names of a large directory.
+    Look { hold: Hold, names: Vec<CString> },
+}
+
+/// What a job found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// How many entries were looked at.
+    pub(super) seen: u64,
+    pub(super) unchanged: u64,
+    /// Entries that are to change and have one name.
+    pub(super) changed: u64,
+    /// Where another filesystem begins.
     pub(super) elsewhere: u64,
+    /// Entries of other owners: how many, and the first by name.
+    pub(super) kept: BTreeMap<u32, (u64, CString)>,
+    /// Files with several names that are to change.
+    pub(super) linked: Vec<(CString, Statx)>,
+    /// What is to change, to be journaled.
+    pub(super) taken: Vec<PendingEntry>,
+    /// The directory of all these.
+    pub(super) hold: Option<Hold>,
+    /// What is to be done next; the last first.
+    pub(super) jobs: Vec<Job>,
 }
 
-/// A directory on the way down.
-struct Frame {
-    place: Arc<Place>,
-    fd: Option<OwnedFd>,
-    ino: u64,
-    /// Where reading goes on; `None` at the end.
-    next: Option<i64>,
-    /// Subdirectories that were read but not entered.
-    ahead: Vec<CString>,
-}
-
-pub(super) struct Walk<'a> {
-    root: &'a Root,
-    top: &'a Directory,
-    path: &'a Path,
-    device: u64,
-    stack: Vec<Frame>,
-    /// The first frame that is open; those above it are closed.
-    first_open: usize,
-    buffer: Vec<u8>,
-    elsewhere: u64,
-}
-
-impl<'a> Walk<'a> {
-    pub(super) fn new(root: &'a Root, top: &'a Directory, path: &'a Path, device: u64) -> Result<Self> {
-        let mut walk = Self {
-            root,
-            top,
-            path,
-            device,
-            stack: Vec::new(),
-            first_open: 0,
-            buffer: vec![0; entries::CHUNK],
-            elsewhere: 0,
-        };
-        let place = Place::top();
-        let fd = open_directory(top.as_fd(), c".").with_context(|| format!("opening {}", path.display()))?;
-        let ino = statx(&fd, c".")?.ino;
-        walk.stack.push(Frame { place, fd: Some(fd), ino, next: Some(0), ahead: Vec::new() });
-        Ok(walk)
+impl Job {
+    /// The whole tree.
+    pub(super) fn top() -> Self {
+        Self::Enter { parent: Hold::closed(Place::top()), name: None }
     }
 
-    /// The next piece of some directory; `None` at the end of the tree.
-    pub(super) fn next_chunk(&mut self) -> Result<Option<Seen>> {
-        while let Some(frame) = self.stack.last_mut() {
-            if let Some(name) = frame.ahead.pop() {
-                self.enter(name)?;
-            } else if frame.next.is_some() {
-                if let Some(seen) = self.read()? {
-                    return Ok(Some(seen));
+    /// Does it.
+    pub(super) fn run(self, context: &Context<'_>, desk: &mut Desk) -> Result<Found> {
+        let mut found = Found::default();
+        match self {
+            Self::Enter { parent, name } => {
+                if let Some((hold, opened)) = enter(context, desk, &parent, name, &mut found)? {
+                    drop(parent);
+                    read(context, desk, &hold, &opened, &mut found)?;
                 }
-            } else {
-                self.stack.pop();
-                self.first_open = self.first_open.min(self.stack.len());
+            }
+            Self::Read { hold, next } => {
+                if let Some(opened) = desk.open(context, &hold)? {
+                    entries::seek(opened.directory(), next)?;
+                    let hold = hold.with(opened.clone());
+                    read(context, desk, &hold, &opened, &mut found)?;
+                }
+            }
+            Self::Look { hold, names } => {
+                if let Some(opened) = desk.open(context, &hold)? {
+                    let hold = hold.with(opened.clone());
+                    let names = names.iter().map(CString::as_c_str);
+                    look(context, desk, &hold, &opened, names, &mut found)?;
+                }
             }
         }
-        Ok(None)
+        Ok(found)
     }
+}
 
-    /// Goes down into a directory of the last frame.
-    fn enter(&mut self, name: CString) -> Result<()> {
-        self.reopen()?;
-        let Some(Frame { place, fd: Some(parent), .. }) = self.stack.last() else { return Ok(()) };
-        let opened = open_directory(parent.as_fd(), &name);
-        let fd = match opened {
-            // It became something else, or went away: nothing to walk.
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
-            Err(Errno::EXDEV) => {
-                self.elsewhere += 1;
-                return Ok(());
-            }
-            opened => {
-                opened.with_context(|| format!("opening {}", place.path_of(self.path, &name).display()))?
-            }
-        };
-        let stat = statx(&fd, c".")?;
-        if stat.dev != self.device {
-            self.elsewhere += 1;
-            return Ok(());
+/// Opens a directory by its name in another.
+fn enter(
+    context: &Context<'_>,
+    desk: &mut Desk,
+    parent: &Hold,
+    name: Option<CString>,
+    found: &mut Found,
+) -> Result<Option<(Hold, Opened)>> {
+    let (place, fd) = match name {
+        None => {
+            let fd = open_directory(context.top.as_fd(), c".")
+                .with_context(|| format!("opening {}", context.path.display()))?;
+            (Arc::clone(&parent.place), fd)
         }
-        let place = place.child(name);
-        self.stack.push(Frame { place, fd: Some(fd), ino: stat.ino, next: Some(0), ahead: Vec::new() });
-        if self.stack.len() - self.first_open > OPEN {
-            if let Some(frame) = self.stack.get_mut(self.first_open) {
-                frame.fd = None;
-            }
-            self.first_open += 1;
-        }
-        Ok(())
-    }
-
-    /// Opens the last frame again if it was closed, and some of those before it, which will be next.
-    fn reopen(&mut self) -> Result<()> {
-        let last = self.stack.len().saturating_sub(1);
-        if self.stack.get(last).is_none_or(|frame| frame.fd.is_some()) {
-            return Ok(());
-        }
-        let first = last.saturating_sub(REOPEN);
-        let mut above: Option<OwnedFd> = None;
-        for index in first..=last {
-            let Some(frame) = self.stack.get_mut(index) else { break };
-            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-            let (dir, names) = match &above {
-                None => (self.top.as_fd(), frame.place.names_below(0)),
-                Some(fd) => (fd.as_fd(), frame.place.names_below(frame.place.depth().saturating_sub(1))),
-            };
-            let fd = self
-                .root
-                .open_below(dir, &names, flags)
-                .with_context(|| format!("opening {} again", frame.place.path(self.path).display()))?;
-            let stat = statx(&fd, c".")?;
-            if (stat.ino, stat.dev) != (frame.ino, self.device) {
-                bail!("{} was replaced while the tree was walked", frame.place.path(self.path).display());
-            }
-            if let Some(next) = frame.next {
-                entries::seek(&fd, next)?;
-            }
-            above = Some(fd.try_clone()?);
-            frame.fd = Some(fd);
-        }
-        self.first_open = first;
-        Ok(())
-    }
-
-    /// Reads a piece of the last frame's directory.
-    fn read(&mut self) -> Result<Option<Seen>> {
-        self.reopen()?;
-        let size = if self.stack.len() > OPEN { DEEP_CHUNK } else { entries::CHUNK };
-        let Some(frame) = self.stack.last_mut() else { return Ok(None) };
-        let Some(fd) = &frame.fd else { return Ok(None) };
-        let reading = || format!("reading {}", frame.place.path(self.path).display());
-        let buffer = self.buffer.get_mut(..size).unwrap_or_default();
-        let chunk = entries::read_chunk(fd, buffer).with_context(reading)?;
-        if chunk.is_empty() {
-            frame.next = None;
-            return Ok(None);
-        }
-        let mut seen = Seen {
-            place: Arc::clone(&frame.place),
-            entries: Vec::new(),
-            elsewhere: std::mem::take(&mut self.elsewhere),
-        };
-        for entry in entries::parse(chunk) {
-            frame.next = Some(entry.next);
-            let stat = match statx(fd, entry.name) {
-                Err(Errno::ENOENT) => continue,
-                stat => stat.with_context(|| {
-                    format!("looking at {}", frame.place.path_of(self.path, entry.name).display())
+        Some(name) => {
+            let Some(opened) = desk.open(context, parent)? else { return Ok(None) };
+            let fd = match open_directory(opened.directory().as_fd(), &name) {
+                // It became something else, or went away: nothing to walk.
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+                Err(Errno::EXDEV) => {
+                    found.elsewhere += 1;
+                    return Ok(None);
+                }
+                fd => fd.with_context(|| {
+                    format!("opening {}", parent.place.path_of(context.path, &name).display())
                 })?,
             };
-            if stat.dev != self.device || stat.mount_root {
-                seen.elsewhere += 1;
-                continue;
-            }
-            let name = CString::from(entry.name);
-            if stat.mode & 0o170_000 == 0o040_000 {
-                frame.ahead.push(name.clone());
-            }
-            seen.entries.push((name, stat));
+            (parent.place.child(name), fd)
         }
-        Ok(Some(seen))
+    };
+    let stat = statx(&fd, c".")?;
+    if stat.dev != context.device {
+        found.elsewhere += 1;
+        return Ok(None);
     }
+    let opened = Opened(Dir::new(context, fd));
+    Ok(Some((Hold { place, ino: Some(stat.ino), dir: None }.with(opened.clone()), opened)))
+}
+
+/// Reads a piece of an open directory and looks at it, or leaves that to several jobs.
+fn read(
+    context: &Context<'_>,
+    desk: &mut Desk,
+    hold: &Hold,
+    opened: &Opened,
+    found: &mut Found,
+) -> Result<()> {
+    let size = if hold.place.depth() > DEEP { DEEP_CHUNK } else { entries::CHUNK };
+    let mut buffer = std::mem::take(&mut desk.buffer);
+    let mut filled = 0;
+    let mut end = false;
+    // To the end, so that a small directory is done with in one job.
+    while let Some(room) = buffer.get_mut(filled..size).filter(|room| room.len() >= RECORD) {
+        let length = entries::read_chunk(opened.directory(), room)
+            .with_context(|| format!("reading {}", hold.place.path(context.path).display()))?
+            .len();
+        if length == 0 {
+            end = true;
+            break;
+        }
+        filled += length;
+    }
+    let mut names = Vec::new();
+    let mut next = 0;
+    for entry in entries::parse(buffer.get(..filled).unwrap_or_default()) {
+        next = entry.next;
+        names.push((entry.ino, entry.name));
+    }
+    // In the order of the inode table a disk is read forwards, and each of its blocks once.
+    names.sort_unstable();
+    if !end {
+        found.jobs.push(Job::Read { hold: hold.waiting(context), next });
+    }
+    if names.len() <= NAMES {
+        look(context, desk, hold, opened, names.into_iter().map(|(_, name)| name), found)?;
+    } else {
+        for names in names.chunks(NAMES).rev() {
+            let names = names.iter().map(|(_, name)| CString::from(*name)).collect();
+            found.jobs.push(Job::Look { hold: hold.waiting(context), names });
+        }
+    }
+    desk.buffer = buffer;
+    Ok(())
+}
+
+/// Looks at names of an open directory and decides over each.
+fn look<'n>(
+    context: &Context<'_>,
+    desk: &mut Desk,
+    hold: &Hold,
+    opened: &Opened,
+    names: impl Iterator<Item = &'n CStr>,
+    found: &mut Found,
+) -> Result<()> {
+    let dir = opened.directory();
+    for name in names {
+        let stat = match statx(dir, name) {
+            Err(Errno::ENOENT) => continue,
+            stat => stat.with_context(|| {
+                format!("looking at {}", hold.place.path_of(context.path, name).display())
+            })?,
+        };
+        if stat.dev != context.device || stat.mount_root {
+            found.elsewhere += 1;
+            continue;
+        }
+        found.seen += 1;
+        let directory = stat.mode & 0o170_000 == 0o040_000;
+        if directory {
+            found.jobs.push(Job::Enter { parent: hold.waiting(context), name: Some(name.into()) });
+        }
+        let linked = stat.nlink > 1 && !directory;
+        match (context.fate(&stat), context.pass) {
+            (Fate::Take, _) if linked => found.linked.push((name.into(), stat)),
+            (_, Pass::Links { .. }) => {}
+            (Fate::Take, Pass::Everything) => {
+                found.changed += 1;
+                if context.gather {
+                    found.taken.push(PendingEntry::new(name.into(), &stat));
+                }
+            }
+            (Fate::Right, Pass::Everything) => found.unchanged += 1,
+            (Fate::Keep, Pass::Everything) => match found.kept.get_mut(&stat.uid) {
+                Some((entries, first)) => {
+                    *entries += 1;
+                    if name < first.as_c_str() {
+                        *first = name.into();
+                    }
+                }
+                None => drop(found.kept.insert(stat.uid, (1, name.into()))),
+            },
+        }
+    }
+    if !found.taken.is_empty() {
+        let standing = desk.stand_in(dir);
+        for entry in &mut found.taken {
+            entry.look_closer(&standing, &hold.place, context.path)?;
+        }
+    }
+    found.hold = Some(hold.waiting(context));
+    Ok(())
 }
 
 /// Opens a directory by one name, never through a link, never onto another mount.
