@@ -25,7 +25,8 @@ pub(crate) fn cases() -> Vec<Case> {
     for number in 1..=count("VOLRESCUE_KILLS", 51) {
         let filesystem = [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs][number % 3];
         let name = format!("kill::{}-{number:02}", filesystem.name());
-        cases.push(Case::new(name, Needs::Loop, move || killed(filesystem)));
+        let threads = ["1", "2", "16"][number / 3 % 3];
+        cases.push(Case::new(name, Needs::Loop, move || killed(filesystem, threads)));
     }
     for filesystem in [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs] {
         for device in [false, true] {
@@ -43,7 +44,7 @@ fn wreck(filesystem: Filesystem) -> Result<Image> {
     Ok(image)
 }
 
-fn killed(filesystem: Filesystem) -> Result<()> {
+fn killed(filesystem: Filesystem, threads: &str) -> Result<()> {
     let image = wreck(filesystem)?;
     let undisturbed = wreck(filesystem)?;
     let start = Instant::now();
@@ -59,6 +60,7 @@ fn killed(filesystem: Filesystem) -> Result<()> {
         .arg("--state-dir")
         .arg(image.scratch.join("state"))
         .arg(&image.path)
+        .env("VOLRESCUE_THREADS", threads)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -67,7 +69,7 @@ fn killed(filesystem: Filesystem) -> Result<()> {
     std::thread::sleep(moment);
     child.kill()?;
     let status = child.wait()?;
-    let said = format!("killed after {moment:?} of {whole:?} ({status})");
+    let said = format!("killed after {moment:?} of {whole:?}, {threads} threads ({status})");
 
     let dead = Instant::now();
     loop {
