@@ -1,6 +1,8 @@
 //! What one thread of a walk keeps from one piece of work to the next: room to read, directories that are open near by,
 //! a working directory of its own.
 
+#![expect(clippy::disallowed_methods, reason = "/proc is asked about the thread itself")]
+
 use super::walk::{Context, Hold, Opened};
 use crate::apply::inode::CAPABILITY;
 use crate::apply::os;
