@@ -108,6 +108,10 @@ pub struct LoopStatus {
     pub inode: u64,
     /// `st_rdev` of the backing file, if it is a device.
     pub rdevice: u64,
+    /// Where in the backing file it begins, in bytes.
+    pub offset: u64,
+    /// How many bytes of it there are at the most; 0: all that follow.
+    pub size_limit: u64,
     /// It is unbound with its last user.
     pub autoclear: bool,
 }
@@ -199,6 +203,8 @@ pub fn loop_status(device: impl AsFd) -> nix::Result<LoopStatus> {
         device: info.device,
         inode: info.inode,
         rdevice: info.rdevice,
+        offset: info.offset,
+        size_limit: info.size_limit,
         autoclear: info.flags & LO_FLAGS_AUTOCLEAR != 0,
     })
 }

@@ -116,6 +116,17 @@ impl Disk {
         if !file.metadata().is_ok_and(|m| m.file_type().is_block_device()) {
             return Err(Refusal::unsafe_(format!("{shown} was exchanged while it was opened")).into());
         }
+        if let Some(device) = &device {
+            // Held by us now: nobody can come by this way any more, but some may have come by another.
+            let mut users = holder::of_same_bytes(device);
+            while !users.is_empty() && start.elapsed() < patience(Hold::Passing) {
+                std::thread::sleep(Duration::from_millis(20));
+                users = holder::of_same_bytes(device);
+            }
+            if !users.is_empty() {
+                return Err(in_use(path, users).into());
+            }
+        }
         if access == Access::ReadWrite && ioctl::is_read_only(&file).unwrap_or(false) {
             return Err(read_only_device(path).into());
         }

@@ -85,6 +85,81 @@ fn loops_of_device(device: &BlockDevice) -> Vec<String> {
     bound.into_iter().map(|(name, _)| name).collect()
 }
 
+/// Who uses the bytes of the device by another way: through another loop device that is bound to the device, or to the
+/// same file as it, or as the device that it is bound to. The kernel's exclusive open says nothing of these.
+pub(super) fn of_same_bytes(device: &BlockDevice) -> Vec<String> {
+    let disk = BlockDevice::disk(device.disk_name());
+    let own = fs::File::open(disk.node()).ok().and_then(|node| loop_status(&node).ok());
+    let bound = loops(|_| true);
+    let mut others: Vec<BlockDevice> = Vec::new();
+    // What is bound to one of these is bound to the device, if by some steps.
+    let mut reached = vec![disk.clone()];
+    while let Some(at) = reached.pop() {
+        let members = at.partitions().into_iter().chain([at.clone()]);
+        let numbers: Vec<u64> =
+            members.filter_map(|member| Some(fs::metadata(member.node()).ok()?.rdev())).collect();
+        for (name, status) in &bound {
+            let other = BlockDevice::disk(name.trim_start_matches("/dev/"));
+            let stacked = status.rdevice != 0 && numbers.contains(&status.rdevice);
+            let same = stacked || own.as_ref().is_some_and(|own| overlap(own, status));
+            if same && other != disk && !others.contains(&other) {
+                others.push(other.clone());
+                reached.push(other);
+            }
+        }
+    }
+    let backing = own.filter(|own| own.rdevice != 0).and_then(|own| BlockDevice::of_rdev(own.rdevice));
+    if others.is_empty() && backing.is_none() {
+        return Vec::new();
+    }
+    let mounts = all_mounts();
+    let mut found = Vec::new();
+    for other in &others {
+        let members = other.partitions().into_iter().chain([other.clone()]);
+        let uses: Vec<String> = members.flat_map(|member| uses(&member, &mounts)).collect();
+        if !uses.is_empty() {
+            let uses = uses.join(" and ");
+            found.push(format!("the same bytes are in {}, which is {uses}", other.node().display()));
+        }
+    }
+    if let Some(backing) = backing {
+        let uses: Vec<String> =
+            uses(&backing, &mounts).into_iter().filter(|how| !how.starts_with(BOUND)).collect();
+        if !uses.is_empty() {
+            found.push(format!(
+                "it is a part of {}, which is {}",
+                backing.node().display(),
+                uses.join(" and ")
+            ));
+        }
+    }
+    found
+}
+
+/// What the device is used as apart from loop devices, or else who has it open.
+fn uses(device: &BlockDevice, mounts: &[SeenMount]) -> Vec<String> {
+    let used: Vec<String> =
+        used_as(device, mounts).into_iter().filter(|how| !how.starts_with(BOUND)).collect();
+    if used.is_empty() {
+        return openers(device).iter().map(|process| format!("held open by {process}")).collect();
+    }
+    used
+}
+
+/// Whether two loop devices show some of the same bytes.
+fn overlap(one: &LoopStatus, other: &LoopStatus) -> bool {
+    let same = if one.rdevice == 0 {
+        other.rdevice == 0 && (one.device, one.inode) == (other.device, other.inode)
+    } else {
+        one.rdevice == other.rdevice
+    };
+    let end = |of: &LoopStatus| match of.size_limit {
+        0 => u64::MAX,
+        limit => of.offset.saturating_add(limit),
+    };
+    same && one.offset < end(other) && other.offset < end(one)
+}
+
 /// Whether all that holds the volume are loop devices on their way out: to be unbound with their last user, and no
 /// process or mount is one. A run that was killed leaves them for as long as the kernel writes what it had not written.
 fn are_fading(bound: &[(String, LoopStatus)], mounts: &[SeenMount]) -> bool {

@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("the helper's own disk is refused by name", own_disk),
         case("a fifo is refused and not opened", fifo),
         case("what is in use is refused with the holder's name", in_use),
+        case("what is in use by another loop device is refused with the holder's name", same_bytes),
         case("a read-only device is looked at and not repaired", read_only),
         case("a directory is worked on as it is", directory),
         case("a partition with another signature at its end is ambiguous", ambiguous),
@@ -238,6 +239,35 @@ fn in_use() -> Result<()> {
     ensure!(by_lock.code == ExitCode::Unsafe && by_lock.message.contains("locked by process"), "{by_lock}");
     drop(first);
     Ok(())
+}
+
+/// The same file by two loop devices, one of them mounted: the kernel lets the other be opened exclusively.
+fn same_bytes() -> Result<()> {
+    let dir = Dir::new()?;
+    let image = root_disk(&dir, Fs::Ext4, Layout::None)?;
+    let (mnt, shown) = (dir.str("mnt"), image.to_string_lossy().into_owned());
+    let size = image.metadata()?.len();
+    sh(&format!("truncate -s +2M {shown}"))?;
+    let used = losetup(&shown, &format!("--sizelimit {size}"))?;
+    let other = losetup(&shown, "")?;
+    let apart = losetup(&shown, &format!("--offset {size}"))?;
+    let stacked = losetup(&used, "")?;
+    let inner = losetup(&shown, "--sizelimit 1048576")?;
+    let unused = open(Path::new(&other), MountMode::ReadOnly).map(drop);
+    sh(&format!("mount {used} {mnt}"))?;
+    let refused = [&other, &stacked, &inner].map(|name| refusal(open(Path::new(name), MountMode::ReadWrite)));
+    sh(&format!("umount {mnt}; mount {stacked} {mnt}"))?;
+    let below = [&used, &other].map(|name| refusal(open(Path::new(name), MountMode::ReadOnly)));
+    sh(&format!("umount {mnt}; mount {used} {mnt}"))?;
+    let beside = open(Path::new(&apart), MountMode::ReadOnly).map(drop);
+    sh(&format!("umount {mnt}; losetup -d {stacked} {inner} {apart} {other} {used}"))?;
+    unused?;
+    for refused in refused.into_iter().chain(below) {
+        let refused = refused?;
+        ensure!(refused.code == ExitCode::Unsafe && refused.message.contains(&mnt), "{refused}");
+    }
+    // Other bytes of the file are not in use.
+    beside
 }
 
 fn read_only() -> Result<()> {
