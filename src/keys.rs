@@ -10,7 +10,7 @@ mod wire;
 
 pub use certificate::Certificate;
 pub use generate::{PrivateKeyText, generate_ed25519, is_encrypted};
-pub use read::{KeyForm, read_key};
+pub use read::{KeyForm, options_in, read_key};
 pub use wire::BlobError;
 
 use bstr::BString;

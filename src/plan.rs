@@ -32,7 +32,7 @@ use crate::keys::PublicKey;
 use crate::os::OsFacts;
 use crate::permissions::Identity;
 use crate::sshd::evaluate::{self, Evaluation, Question, System};
-use crate::view::View;
+use crate::view::{TEXT_LIMIT, View};
 use bstr::{BString, ByteSlice};
 use builder::Builder;
 use login_path::Reach;
@@ -105,9 +105,30 @@ pub fn build(view: &dyn View, os: &OsFacts, users: &[BString], wish: &Wish) -> R
     for user in users {
         plan_user(&mut builder, user, wish, &modes);
     }
+    accounts_of_the_system(&mut builder);
     let system = System::read(&builder.view);
     let predicted = users.iter().map(|user| ask(&builder.view, &system, user, wish)).collect();
     Ok(Plan { actions: builder.actions, notes: builder.notes, predicted })
+}
+
+/// A login may work where the machine does not start: told, as there is nothing to be sure of for mending it.
+fn accounts_of_the_system(builder: &mut Builder<'_>) {
+    let system = System::read(&builder.view);
+    let lost = [
+        ("/etc/passwd", system.passwd.entries.iter().all(|entry| entry.uid != 0)),
+        ("/etc/group", system.group.entries.iter().all(|entry| entry.gid != 0)),
+    ];
+    for (file, _) in lost.iter().filter(|(_, lost)| *lost) {
+        let backup = format!("{file}-");
+        let lines = builder.view.read(Path::new(&backup), TEXT_LIMIT).map_or(0, |old| old.lines().count());
+        let way = match lines {
+            0 => "put the file back from a backup of yours".to_owned(),
+            _ => format!("compare it with {backup}, which has {lines} lines (volrescue shell --writable)"),
+        };
+        builder.note(format!(
+            "{file} has no line of root's: other accounts are lost, too, and the system may not start; {way}"
+        ));
+    }
 }
 
 fn ask(view: &dyn View, system: &System, user: &BString, wish: &Wish) -> Evaluation {
@@ -213,8 +234,9 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
         mend_findings(builder, name, &reach, wish, modes);
     }
     let after = System::read(&builder.view);
-    let harmed =
-        neighbours.iter().find(|(other, was)| ask(&builder.view, &after, other, wish).verdict > *was);
+    let harmed = neighbours
+        .iter()
+        .find(|(other, was)| ask_for_own_keys(&builder.view, &after, other, wish).verdict > *was);
     if let Some((other, _)) = harmed {
         builder.note(format!(
             "nothing is changed in the home that {name} shares with {other}: {other} would be locked out"
@@ -274,9 +296,16 @@ fn neighbours(
             && crate::view::follow(&builder.view, &scope::path_of(&other.home))
                 .is_ok_and(|at| at.path == found.path)
     });
-    let verdict =
-        |other: &PasswdEntry| (other.name.clone(), ask(&builder.view, &system, &other.name, wish).verdict);
+    let verdict = |other: &PasswdEntry| {
+        (other.name.clone(), ask_for_own_keys(&builder.view, &system, &other.name, wish).verdict)
+    };
     others.take(MOST).map(verdict).collect()
+}
+
+/// Whether any of the keys that the user has lets in: what others lose is theirs, whatever keys are given here.
+fn ask_for_own_keys(view: &dyn View, system: &System, user: &BString, wish: &Wish) -> Evaluation {
+    let question = Question { user: user.clone(), keys: &[], now: wish.now, address: None, host: None };
+    evaluate::evaluate(view, system, &question)
 }
 
 /// The keys whose type and length the volume's sshd takes: another one would be written in vain.

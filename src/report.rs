@@ -28,6 +28,8 @@ pub struct Report {
     pub run: Option<String>,
     /// What was opened.
     pub target: Option<TargetSummary>,
+    /// The target as it was typed, where it could not be opened.
+    pub given: Option<String>,
     /// The filesystem that holds `/`.
     pub root: Option<RootSummary>,
     /// Each user that was asked about.

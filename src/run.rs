@@ -54,7 +54,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Tool(args) => return crate::volume::tool(&args.bond, &args.words),
     };
     let printed = !UNPRINTED.load(Ordering::Relaxed);
-    if printed { code.number() } else { code.max(ExitCode::Target).number() }
+    let untold = if CHANGED.load(Ordering::Relaxed) { ExitCode::Failed } else { ExitCode::Target };
+    if printed { code.number() } else { code.max(untold).number() }
 }
 
 /// Prints an error in the form that was asked for.
@@ -69,6 +70,9 @@ fn refuse(command: &'static str, json: bool, refusal: &Refusal) -> ExitCode {
 
 /// Set where something could not be printed: an exit code of success would be a lie.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Set where a volume was changed: that this could not be told is then a failure while changing.
+static CHANGED: AtomicBool = AtomicBool::new(false);
 
 fn print(text: &str) {
     if let Err(error) = output::stdout(text)

@@ -50,6 +50,21 @@ pub fn read_key(content: &[u8]) -> Result<KeyForm, String> {
     Ok(KeyForm::Public(keys))
 }
 
+/// The options that stand before the keys of a public file. [`read_key`] takes the keys alone.
+#[must_use]
+pub fn options_in(content: &[u8]) -> Vec<BString> {
+    let content = to_utf8(content);
+    let build = any_build();
+    let lines = authorized_keys::parse(&content, &build).into_iter();
+    lines
+        .filter_map(|(_, line)| match line {
+            Line::Key(line) if line.options.is_ok() => Some(line.options_text),
+            _ => None,
+        })
+        .filter(|options| !options.is_empty())
+        .collect()
+}
+
 /// Without byte order marks, from UTF-16 as Windows writes it.
 fn to_utf8(content: &[u8]) -> Cow<'_, [u8]> {
     let utf16 = |units: fn([u8; 2]) -> u16, bytes: &[u8]| {

@@ -96,7 +96,7 @@ pub fn document_client_files(builder: &mut Builder<'_>, user: &PasswdEntry, home
         if is_config && stat.mode & 0o022 != 0 {
             builder.close_to_writers(&path, "ssh refuses a config that others can write");
         } else if !is_config && stat.mode & 0o077 != 0 && is_private_key(&builder.view, &path) {
-            builder.set_mode(&path, stat.mode & 0o700, "ssh refuses a private key that others can read");
+            builder.set_mode(&path, stat.mode & 0o600, "ssh refuses a private key that others can read");
         }
     }
 }

@@ -14,13 +14,21 @@ pub struct SystemModes {
     shadow: FileMode,
     /// Private host keys.
     host_key: FileMode,
+    /// The groups that have a name here.
+    gids: Vec<u32>,
 }
 
 impl SystemModes {
     /// Those of the distribution, with the volume's own group ids.
     #[must_use]
     pub fn of(os: &OsFacts, group: &Group) -> Self {
-        Self { shadow: os.shadow_mode(group), host_key: os.host_key_mode(group) }
+        let gids = group.entries.iter().map(|entry| entry.gid).collect();
+        Self { shadow: os.shadow_mode(group), host_key: os.host_key_mode(group), gids }
+    }
+
+    /// May `gid` be that of shadow, whose line in the group file is lost?
+    fn lost_group(&self, gid: u32) -> bool {
+        self.shadow.gid == 0 && !self.gids.contains(&gid)
     }
 
     /// The bits that a host key of this group may have.
@@ -64,6 +72,7 @@ pub fn document(builder: &mut Builder<'_>, modes: &SystemModes) {
             if let Some(stat) = builder.stat(&path)
                 && stat.mode & 0o070 != 0
                 && stat.gid != modes.shadow.gid
+                && !modes.lost_group(stat.gid)
             {
                 builder.set_owner(&path, (0, modes.shadow.gid), "password hashes are root's alone");
             }

@@ -359,7 +359,46 @@ fn who_shares_the_home_is_not_locked_out() {
             .concat();
     bed.file("/etc/shadow", 0o640, 0, 42, &shadow);
     bed.chown(HOME, 1005, 1005).chown(SSH, 1005, 1005).chown(KEYS, 1005, 1005);
+    // Also with a key that git does not have: it is git's own that must go on to open its account.
+    for wish in [wish(), Wish { keys: vec![key(9)], ..wish() }] {
+        let plan = plan(&bed, &wish);
+        assert!(paths(&plan).is_empty(), "{:?}", paths(&plan));
+        assert!(plan.notes.iter().any(|note| note.contains("locked out")), "{:?}", plan.notes);
+    }
+}
+
+#[test]
+fn where_the_line_of_the_group_shadow_is_lost_its_files_stay_in_it() {
+    let mut bed = Bed::debian();
+    bed.tree.nodes.remove(Path::new("/etc/group"));
     let plan = plan(&bed, &wish());
-    assert!(paths(&plan).is_empty(), "{:?}", paths(&plan));
-    assert!(plan.notes.iter().any(|note| note.contains("locked out")), "{:?}", plan.notes);
+    assert!(!paths(&plan).iter().any(|path| path.contains("shadow")), "{:?}", paths(&plan));
+    assert!(
+        plan.notes.iter().any(|note| note.contains("/etc/group has no line of root's")),
+        "{:?}",
+        plan.notes
+    );
+}
+
+#[test]
+fn a_passwd_without_root_is_told_beside_a_login_that_works() {
+    let mut bed = Bed::debian();
+    let old = bed.tree.nodes[Path::new("/etc/passwd")].content.clone();
+    bed.file("/etc/passwd-", 0o644, 0, 0, &old);
+    let own = bstr::ByteSlice::lines(old.as_slice()).filter(|line| !line.starts_with(b"root:"));
+    let own: Vec<u8> = own.flat_map(|line| [line, b"\n"].concat()).collect();
+    bed.file("/etc/passwd", 0o644, 0, 0, &own);
+    let plan = plan(&bed, &wish());
+    let told = plan.notes.iter().any(|note| note.contains("may not start") && note.contains("/etc/passwd-"));
+    assert!(told, "{:?}", plan.notes);
+}
+
+#[test]
+fn a_private_key_of_the_client_becomes_0600() {
+    let mut bed = Bed::debian();
+    let path = format!("{SSH}/id_ed25519");
+    bed.file(&path, 0o777, 1000, 1000, b"-----BEGIN OPENSSH PRIVATE KEY-----\n");
+    let plan = plan(&bed, &wish());
+    let set = plan.actions.iter().find(|action| action.path == Path::new(&path)).map(|action| &action.change);
+    assert!(matches!(set, Some(Change::SetMode { to: 0o600, .. })), "{set:?}");
 }

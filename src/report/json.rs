@@ -14,6 +14,10 @@ pub const SCHEMA: u32 = 1;
 /// The document for a report.
 #[must_use]
 pub fn document(report: &Report) -> Value {
+    let unopened = report
+        .given
+        .as_ref()
+        .map(|given| json!({ "given": given, "kind": null, "device": null, "size": null }));
     let target = report.target.as_ref().map(|target| {
         json!({
             "given": target.given,
@@ -27,6 +31,7 @@ pub fn document(report: &Report) -> Value {
             })).collect::<Vec<_>>(),
         })
     });
+    let target = target.or(unopened);
     let root = report.root.as_ref().map(|root| {
         json!({
             "filesystem": root.filesystem,
@@ -74,7 +79,13 @@ pub fn document(report: &Report) -> Value {
 /// The document of a run that ended before there was anything else to say.
 #[must_use]
 pub fn failure(command: &'static str, refusal: &Refusal) -> Value {
-    document(&Report { command, error: Some(refusal.clone()), ..Report::default() })
+    failure_of(command, None, refusal)
+}
+
+/// The same, for a target that was not even tried.
+#[must_use]
+pub fn failure_of(command: &'static str, given: Option<String>, refusal: &Refusal) -> Value {
+    document(&Report { command, given, error: Some(refusal.clone()), ..Report::default() })
 }
 
 /// The document as text, on one line or spread out. What a terminal would obey or hide is written as `\\uNNNN`, which

@@ -37,7 +37,7 @@ fn examine(args: &DiagnoseArgs, page: Option<&PageFile>, report: &mut Report) ->
     let stop = Stop::listen()?;
     targets::end_with_parent()?;
     let (address, host) = client(args.from.as_deref())?;
-    let keys = keys::read_all(&args.login.keys)?;
+    let keys = keys::read_all(&args.login.keys)?.keys;
     let mode = if args.replay { Mode::Replay } else { Mode::Look };
     let needed: Vec<PathBuf> = page.map(|page| page.directory().to_owned()).into_iter().collect();
     let session = Session::open(&args.target, mode, &needed, &stop, report)?;

@@ -15,30 +15,46 @@ use std::process::{Command, Stdio};
 /// No key file is larger: 1 MiB.
 const KEY_FILE_LIMIT: u64 = 1 << 20;
 
+/// What the files of `--key` hold.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// The keys, each once.
+    pub(super) keys: Vec<PublicKey>,
+    /// Where options stood before a key, which are not taken: in words.
+    pub(super) dropped: Vec<String>,
+}
+
 /// Reads all keys of `--key`.
 ///
 /// # Errors
 /// A usage error that names the file, what it is instead, and what to give.
-pub(super) fn read_all(files: &[PathBuf]) -> Result<Vec<PublicKey>, Refusal> {
-    let mut keys: Vec<PublicKey> = Vec::new();
+pub(super) fn read_all(files: &[PathBuf]) -> Result<Given, Refusal> {
+    let mut given = Given::default();
     for file in files {
-        for key in read_one(file)? {
-            if !keys.iter().any(|known| known.same_key(&key)) {
-                keys.push(key);
+        for key in read_one(file, &mut given.dropped)? {
+            if !given.keys.iter().any(|known| known.same_key(&key)) {
+                given.keys.push(key);
             }
         }
     }
-    Ok(keys)
+    Ok(given)
 }
 
-fn read_one(file: &Path) -> Result<Vec<PublicKey>, Refusal> {
+fn read_one(file: &Path, dropped: &mut Vec<String>) -> Result<Vec<PublicKey>, Refusal> {
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let content = read_bounded(file).map_err(|error| {
         Refusal::usage(format!("{name}: the key file can't be read: {error:#}"))
             .hint("Give the path of a public key file, or - for standard input.")
     })?;
     match read_key(&content) {
-        Ok(KeyForm::Public(keys)) => Ok(keys),
+        Ok(KeyForm::Public(keys)) => {
+            dropped.extend(crate::keys::options_in(&content).iter().map(|options| {
+                format!(
+                    "{name}: the options before the key are not taken, so that it is not bound by them here: {options}"
+                )
+            }));
+            Ok(keys)
+        }
         Ok(KeyForm::NeedsSshKeygen) => {
             let line = public_half(&content).map_err(|error| {
                 Refusal::usage(format!(

@@ -63,7 +63,8 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
 fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: &mut bool) -> Result<()> {
     let stop = Stop::listen()?;
     targets::end_with_parent()?;
-    let mut keys = keys::read_all(&args.login.keys)?;
+    let keys::Given { mut keys, dropped } = keys::read_all(&args.login.keys)?;
+    report.notes.extend(dropped);
     let mut pair = None;
     if let Some(file) = &args.generate_key {
         let made = keys::make_pair(file, args.login.users.first().map_or("volrescue", String::as_str))?;

@@ -10,7 +10,7 @@ use crate::inventory::Inventory;
 use crate::journal::record::Begin;
 use crate::journal::{LoadedRun, RunInfo, VolumeLock};
 use crate::os::{self, OsFacts};
-use crate::plan::{Action, Change};
+use crate::plan::{Action, Change, Outcome};
 use crate::report::output::{self, Style};
 use crate::report::progress::CopyProgress;
 use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
@@ -26,6 +26,7 @@ use bstr::{BString, ByteSlice};
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// What is going to be done with the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,7 @@ impl Session {
         report: &mut Report,
     ) -> Result<Self> {
         let given = args.targets.first().map_or("", String::as_str);
+        report.given = Some(given.to_owned());
         let live = if args.live { Live::Allowed } else { Live::Refused };
         let backing = if args.allow_backing { BackingFiles::Anywhere } else { BackingFiles::InDirectory };
         let target = Target::find(OsStr::new(given), live)?.following(backing);
@@ -514,6 +516,7 @@ pub(super) fn refusal_of(error: &anyhow::Error) -> Refusal {
 
 /// Prints the report and gives the exit code.
 pub(super) fn finish(report: &Report, as_json: bool, with_diagnosis: bool) -> ExitCode {
+    super::CHANGED.fetch_or(has_changed(report), Ordering::Relaxed);
     if as_json {
         super::print(&super::pretty(&json::document(report)));
     } else {
@@ -523,6 +526,13 @@ pub(super) fn finish(report: &Report, as_json: bool, with_diagnosis: bool) -> Ex
         }
     }
     exit_code(report)
+}
+
+/// Whether the run has changed the volume.
+fn has_changed(report: &Report) -> bool {
+    let changed = |outcome: &Outcome| *outcome == Outcome::Changed;
+    report.actions.iter().any(|one| changed(&one.outcome))
+        || report.undone.iter().any(|one| changed(&one.outcome))
 }
 
 /// What the run ends with.

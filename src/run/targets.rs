@@ -75,7 +75,7 @@ pub(super) fn run_all(
                 Err(error) => {
                     let refusal =
                         Refusal::failed(format!("{}: this program can't run itself: {error}", job.target));
-                    highest = highest.max(super::refuse(command, json, &refusal));
+                    highest = highest.max(line(command, &job, json, &refusal));
                 }
             }
         }
@@ -92,7 +92,7 @@ pub(super) fn run_all(
                     ExitCode::Interrupted,
                     format!("{}: not begun: stopped by a signal", job.target),
                 );
-                highest = highest.max(line(command, json, &refusal));
+                highest = highest.max(line(command, &job, json, &refusal));
             }
         }
         let done = running.iter_mut().position(|(_, child, _)| !matches!(child.try_wait(), Ok(None)));
@@ -108,7 +108,9 @@ pub(super) fn run_all(
         output::stderr(&String::from_utf8_lossy(&errors));
         let code = match code {
             Some(code) => exit_code(code),
-            None => line(command, json, &Refusal::failed(format!("{}: its process was killed", job.target))),
+            None => {
+                line(command, &job, json, &Refusal::failed(format!("{}: its process was killed", job.target)))
+            }
         };
         highest = highest.max(code);
     }
@@ -148,9 +150,10 @@ fn print(job: &Job, said: &[u8], json: bool) {
     }
 }
 
-fn line(command: &'static str, json: bool, refusal: &Refusal) -> ExitCode {
+fn line(command: &'static str, job: &Job, json: bool, refusal: &Refusal) -> ExitCode {
     if json {
-        super::print(&crate::report::json::to_text(&crate::report::json::failure(command, refusal), false));
+        let document = crate::report::json::failure_of(command, Some(job.target.clone()), refusal);
+        super::print(&crate::report::json::to_text(&document, false));
     } else {
         output::stderr(&format!("volrescue: {}\n", crate::report::escape::words(&refusal.message)));
     }

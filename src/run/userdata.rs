@@ -23,7 +23,11 @@ fn text(args: &UserdataArgs) -> Result<String, Refusal> {
     if !is_valid_name(args.user.as_bytes()) {
         return Err(Refusal::usage(format!("--user {}: no valid user name", args.user.escape_debug())));
     }
-    let text = document(&args.user, &keys::read_all(&args.keys)?);
+    let given = keys::read_all(&args.keys)?;
+    for note in &given.dropped {
+        output::stderr(&format!("volrescue: {}\n", crate::report::escape::words(note)));
+    }
+    let text = document(&args.user, &given.keys);
     if text.len() > EC2_LIMIT {
         return Err(Refusal::usage(format!("the document has {} bytes; EC2 takes {EC2_LIMIT}", text.len()))
             .hint("Give fewer keys."));

@@ -23,6 +23,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a-key-comes-from-standard-input", Needs::Root, key_from_stdin),
         ("a-made-key-never-overwrites", Needs::Root, generated_key),
         ("several-targets-are-a-line-each", Needs::Root, several_targets),
+        ("options-before-a-given-key-are-told-to-be-left-out", Needs::Root, options_before_the_key),
+        ("a-change-that-cannot-be-told-is-a-failure", Needs::Root, untold_change),
         ("undo-leaves-another-volume-untouched", Needs::Loop, undo_elsewhere),
     ];
     trials.iter().map(|&(name, needs, run)| Case::new(format!("answers::{name}"), needs, run)).collect()
@@ -280,7 +282,46 @@ fn several_targets() -> Result<()> {
     ensure!(said.len() == 2 && said.iter().all(|one| one["schema"] == 1), "{said:?}");
     let said = lines(&[&healthy.path, missing, &broken.path], 3)?;
     ensure!(said.len() == 3, "{said:?}");
-    ensure!(said.iter().filter(|one| one["error"]["code"] == 3).count() == 1, "{said:?}");
+    let failed: Vec<&Value> = said.iter().filter(|one| one["error"]["code"] == 3).collect();
+    ensure!(failed.len() == 1 && failed[0]["target"]["given"] == "/nonexistent/disk", "{said:?}");
+    Ok(())
+}
+
+fn options_before_the_key() -> Result<()> {
+    let tree = Tree::healthy()?;
+    let scratch = Scratch::new()?;
+    let key = new_key(&scratch)?;
+    let bound = scratch.join("bound");
+    fs::write(&bound, format!("from=\"192.0.2.1\",no-pty {}", fs::read_to_string(key)?))?;
+    let state = scratch.join("state").display().to_string();
+    let run = with_keys(
+        "repair",
+        &tree.path,
+        &["--dry-run", "--user", USER, "--state-dir", &state],
+        &[bound.as_path()],
+    )?
+    .expect(&[1])?;
+    let document = run.json()?.value;
+    let told = document["notes"].as_array().into_iter().flatten().any(|note| {
+        let note = note.as_str().unwrap_or_default();
+        note.contains("not taken") && note.contains("from=\"192.0.2.1\",no-pty")
+    });
+    ensure!(told, "{}", run.transcript());
+    Ok(())
+}
+
+fn untold_change() -> Result<()> {
+    let tree = Tree::healthy()?;
+    tree.change("chmod 777 $H")?;
+    let scratch = Scratch::new()?;
+    let output = script(
+        "set +e
+         \"$V\" repair --yes --json --user admin --state-dir \"$S\" \"$T\" >/dev/full 2>&1; echo $?
+         \"$V\" repair --yes --json --user admin --state-dir \"$S\" \"$T\" >/dev/full 2>&1; echo $?",
+        &[("V", &program()), ("T", &tree.path), ("S", &scratch.join("state"))],
+    )?;
+    // The second had nothing to change.
+    ensure!(output == "5\n3\n", "{output}");
     Ok(())
 }
 
