@@ -11,6 +11,7 @@ use crate::finding::{Finding, Severity, Verdict};
 use crate::plan::{Applied, Outcome};
 use crate::sshd::Evaluation;
 use crate::sshd::evaluate::{KeyEvaluation, PathNode};
+use crate::volume::Health;
 use std::path::Path;
 
 /// How every page begins; by it an earlier page is known, which a new one may replace.
@@ -63,6 +64,7 @@ pub fn page(report: &Report, code: ExitCode, made: &str, next: Option<&str>) -> 
         });
         page.raw("</ul>\n</section>\n");
     }
+    checker(&mut page, report);
     ending(&mut page, report, next);
     page.raw("</main>\n<footer>\n<p>Written by volrescue ");
     page.text(env!("CARGO_PKG_VERSION")).raw(", ").text(made);
@@ -193,6 +195,13 @@ fn head(page: &mut Page, report: &Report, code: ExitCode, made: &str) {
         if let Some(size) = target.size {
             page.raw(", ").text(&text::bytes(size));
         }
+        if let Some(format) = target.format {
+            page.raw(", ").text(format.name());
+        }
+        for below in &target.backing {
+            page.raw("<br>over ").code_path(&below.path).raw(" (").text(below.format.name());
+            page.raw("), which is not written");
+        }
         page.raw("</dd></div>\n");
     }
     if let Some(root) = &report.root {
@@ -225,6 +234,14 @@ fn head(page: &mut Page, report: &Report, code: ExitCode, made: &str) {
             None => page.raw(", no sshd found"),
         };
         page.raw(", SELinux ").text(root.selinux).raw("</dd></div>\n");
+    }
+    for one in &report.checked {
+        page.raw("<div><dt>Checked</dt><dd>").code(&one.command).raw(" on ").text(&one.place);
+        page.raw(match one.outcome {
+            Health::Clean => ": nothing to mend",
+            Health::Repaired => ": mended",
+        });
+        page.raw("</dd></div>\n");
     }
     page.raw("<div><dt>Time</dt><dd>").text(made).raw("</dd></div>\n");
     if let Some(run) = &report.run {
@@ -524,6 +541,17 @@ fn kept(page: &mut Page, report: &Report) {
         page.code(&format!("--chown-from {}", kept.owner)).raw("</li>\n");
     });
     page.raw("</ul>\n</section>\n");
+}
+
+/// What the filesystem's own checker mended, in its words.
+fn checker(page: &mut Page, report: &Report) {
+    for one in report.checked.iter().filter(|one| one.outcome == Health::Repaired) {
+        page.raw("<details>\n<summary>What ").text(&one.command).raw(" said</summary>\n<ul class=\"log\">\n");
+        shown(page, &one.said, |page, line| {
+            page.raw("<li>").text(line).raw("</li>\n");
+        });
+        page.raw("</ul>\n</details>\n");
+    }
 }
 
 fn ending(page: &mut Page, report: &Report, next: Option<&str>) {

@@ -201,8 +201,11 @@ fn of_a_repair() -> Result<()> {
     }
     let facts = fs::metadata(&page)?;
     ensure!(facts.mode() & 0o7777 == 0o600, "{:o}", facts.mode());
-    let again = repair(&image.path, &image.scratch, &[&option])?.expect(&[0])?;
-    ensure!(only_ours(&page)?.contains("Nothing had to change"), "{}", again.transcript());
+    let again = repair(&image.path, &image.scratch, &["--fsck", &option])?.expect(&[0])?;
+    let text = only_ours(&page)?;
+    for words in ["Nothing had to change", "e2fsck", "nothing to mend"] {
+        ensure!(text.contains(words), "{words} is not told\n{text}\n{}", again.transcript());
+    }
     let left =
         fs::read_dir(image.scratch.path())?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     ensure!(!left.into_iter().any(|name| name.starts_with(".volrescue")), "a half-written page is left");

@@ -1,6 +1,7 @@
 use super::*;
 use crate::plan::{Action, Change};
 use crate::report::{KeptSummary, RootSummary, TargetSummary};
+use crate::volume::BackingFile;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -20,8 +21,8 @@ fn evil_report() -> Report {
             kind: "image",
             device: Some(path.clone()),
             size: Some(8 << 30),
-            format: None,
-            backing: Vec::new(),
+            format: Some(crate::probe::Format::Qcow2),
+            backing: vec![BackingFile { path: path.clone(), format: crate::probe::Format::Raw }],
         }),
         root: Some(RootSummary {
             filesystem: "ext4".into(),
@@ -56,7 +57,7 @@ fn nothing_of_the_volume_becomes_markup() {
     let harmless = "&lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39; onload=&#39;x&#39; \
                     &amp;amp;\\u{202e}\\u{200b}\\x1b[2J\\x0a&lt;img src=x&gt;";
     // Target, device, label, uuid, system, sshd, two actions with path and target and why, a reason, ...
-    assert!(html.matches(harmless).count() >= 18, "{}", html.matches(harmless).count());
+    assert!(html.matches(harmless).count() >= 19, "{}", html.matches(harmless).count());
     assert!(html.contains("&gt;\\xff"));
     // Quotes outside of tags are ours; a tag never holds more than we wrote.
     let tags = html.split('<').skip(1).filter_map(|rest| rest.split('>').next());
