@@ -69,14 +69,15 @@ struct Load {
 }
 
 impl Load {
-    /// How many threads keep `processors` busy, if the disk answers as it did.
+    /// How many threads keep `processors` busy, if the disk answers as it did: twice as many as by the middle of what was
+    /// seen, for reads come in bursts.
     fn wanted(self, processors: usize) -> usize {
         if self.asleep < ASLEEP {
             return 0;
         }
         let busy = self.busy.max(Duration::from_micros(1));
         let ratio = (self.asleep + busy).as_micros() / busy.as_micros();
-        processors.saturating_mul(usize::try_from(ratio).unwrap_or(MOST)).min(MOST)
+        processors.saturating_mul(2 * usize::try_from(ratio).unwrap_or(MOST).min(MOST)).min(MOST)
     }
 }
 
