@@ -279,6 +279,7 @@ checks! {
     HomeNotSearchable "home-not-searchable" Permissions "The user may not enter the home directory.";
     HomeMode "home-mode" Permissions "The home directory is not 0700 and the user's; sshd accepts it.";
     HomeElsewhere "home-elsewhere" Nothing "Another filesystem is mounted over the home at boot, so what is seen here is not what sshd sees.";
+    FilesystemMissing "filesystem-missing" Nothing "Boot mounts a filesystem that is on no volume given here, so what lies on it is not seen.";
     PathNotDirectory "path-not-directory" Nothing "Something on the way to the keys is no directory.";
     SshDirMissing "ssh-dir-missing" Permissions "The directory .ssh does not exist.";
     SshDirNotDirectory "ssh-dir-not-directory" Nothing ".ssh is no directory.";

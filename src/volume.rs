@@ -26,6 +26,7 @@ mod search;
 mod target;
 mod tmpfs;
 mod tool;
+mod twin;
 
 pub use candidate::{Choice, RootCandidate};
 pub use checker::{Checked, Health};
@@ -157,6 +158,7 @@ impl Volume {
         progress: OnProgress<'_>,
     ) -> Result<MountedRoot> {
         let Self { target, content, notes } = self;
+        let target_kind = target.kind;
         let mut mounted = match content {
             Content::Directory(_) if mode == MountMode::Checked => {
                 let shown = target.path.display();
@@ -165,7 +167,8 @@ impl Volume {
                     .into());
             }
             Content::Directory(directory) => {
-                let mounted = in_directory(&target, choice, directory)?;
+                let mounted =
+                    in_directory(&target, choice, directory).map_err(|error| with_path(error, &target))?;
                 is_right(&mounted.info)?;
                 mounted
             }
@@ -196,6 +199,9 @@ impl Volume {
             }
         };
         mounted.notes.splice(0..0, notes);
+        if target_kind == TargetKind::Block {
+            mounted.notes.extend(twin::note(&mounted.info));
+        }
         Ok(mounted)
     }
 }

@@ -11,8 +11,8 @@ use crate::accounts::{Group, Passwd, PasswdEntry, Shadow};
 use crate::finding::{CheckId, Finding, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::permissions::Identity;
-use crate::view::{LookError, Stat, TEXT_LIMIT, View, follow, read_following};
-use bstr::{BStr, BString};
+use crate::view::{LookError, Stat, TEXT_LIMIT, View, follow, read_following, walk};
+use bstr::{BStr, BString, ByteSlice};
 use std::path::{Path, PathBuf};
 
 mod account;
@@ -212,18 +212,29 @@ pub fn evaluate(view: &dyn View, system: &System, question: &Question<'_>) -> Ev
     let (effective, undecided) = system.effective_for(question);
     let mut case = Case::new(view, system, question, &effective);
     case.read_errors();
+    let hidden = advice::Hidden::all(&case);
+    // The accounts that are seen are not those in use.
+    for one in hidden.iter().filter(|one| one.covers(Path::new("/etc/passwd"))) {
+        let (finding, missing) = one.missing();
+        case.doubt(finding, missing);
+    }
     let host_keys = start::check(&mut case);
     wrappers::check(&mut case);
     negotiation::check(&mut case, &host_keys);
     case.undecided(&undecided);
+    case.leave_open(&hidden, 0);
     let Some(user) = account::find(&mut case) else {
         return case.ended_without_user(&effective);
     };
     let who = Identity::of(user, &system.group);
+    let before = case.findings.len();
     account::check(&mut case, user);
+    case.leave_open(&hidden, before);
     let tried = pubkey::check(&mut case, user, &who);
+    let before = case.findings.len();
     pam::check(&mut case, user);
     session::check(&mut case, user, &who);
+    case.leave_open(&hidden, before);
     advice::check(&mut case, user, &tried.key_files);
     labels::check(&mut case, user, &tried.key_files);
     case.ended(&effective, user, tried)
@@ -316,6 +327,41 @@ impl<'a> Case<'a> {
                 .is(format!("hangs on {}", open.missing))
                 .wants("an answer that is on the disk");
             self.doubt(finding, format!("{} ({})", open.missing, open.at));
+        }
+    }
+
+    /// What blocks by what is seen below a mount point whose filesystem is not there says nothing: it leaves the answer
+    /// open. Of the findings from this one on.
+    fn leave_open(&mut self, hidden: &[advice::Hidden], from: usize) {
+        if hidden.is_empty() {
+            return;
+        }
+        // Without its modules no stack of PAM comes to what it comes to in truth.
+        let libraries = ["/usr/lib", "/lib"].map(|path| walk(self.view, Path::new(path)).reached);
+        let modules = hidden.iter().find(|one| libraries.iter().any(|path| one.covers(path)));
+        let user = self.system.passwd.by_name(&self.question.user);
+        let shell = user.and_then(|user| user.shell.to_path().ok()).map(Path::to_owned);
+        let mut told = Vec::new();
+        let later = self.findings.split_off(from.min(self.findings.len()));
+        for finding in later {
+            let about =
+                if finding.check == CheckId::ShellMissing { shell.clone() } else { finding.path.clone() };
+            let path = about.as_deref().filter(|_| finding.severity == Severity::Blocks);
+            let leads_to = path.map(|path| walk(self.view, path).reached);
+            let behind = |one: &&advice::Hidden| {
+                path.is_some_and(|path| one.covers(path))
+                    || leads_to.as_ref().is_some_and(|path| one.covers(path))
+            };
+            let of_pam = path.is_some() && finding.check.name().starts_with("pam-");
+            match hidden.iter().find(behind).or(modules.filter(|_| of_pam)) {
+                Some(one) => told.push(one.missing()),
+                None => self.findings.push(finding),
+            }
+        }
+        for (finding, missing) in told {
+            if !self.unknown.contains(&missing) {
+                self.doubt(finding, missing);
+            }
         }
     }
 

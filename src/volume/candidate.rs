@@ -2,6 +2,7 @@
 
 use super::mount::Mount;
 use super::proc::own_mounts;
+use crate::error::Refusal;
 use crate::inventory::Inventory;
 use crate::os::OsFacts;
 use crate::probe::{Slot, Superblock};
@@ -144,6 +145,14 @@ fn facts(directory: OwnedFd, crossing: Crossing) -> Result<Option<Facts>> {
     let in_etc = |name: &str| {
         follow(&view, Path::new("/etc")).is_ok_and(|etc| view.lstat(&etc.path.join(name)).is_ok())
     };
+    if in_etc("NIXOS") {
+        return Err(Refusal::target("it holds NixOS, whose sshd and accounts are made from /nix/store at boot")
+            .hint(
+                "volrescue does not know that way. Mount it, add the key to users.users.NAME.openssh.authorizedKeys.keys \
+                 in its configuration.nix, and have the system built anew: nixos-enter, then nixos-rebuild boot.",
+            )
+            .into());
+    }
     let accounts = ["passwd", "passwd-", "shadow"].into_iter().any(in_etc);
     let system = || ["/etc/os-release", "/usr/lib/os-release", "/bin", "/usr/bin"].into_iter().any(there);
     if !accounts || !(system() || in_etc("fstab")) {
@@ -165,6 +174,9 @@ pub(super) fn purpose(mount: &Mount) -> &'static str {
         Ok(root.list(Path::new("/"), 10_000)?)
     };
     let names = names().unwrap_or_default();
+    if names.iter().any(|name| name == "ostree") {
+        return "an ostree system: its root is a deployment below /ostree/deploy, which is not opened here";
+    }
     let has = |wanted: &[&str]| {
         names.iter().filter_map(|n| n.to_str()).any(|n| wanted.iter().any(|w| n.starts_with(w)))
     };

@@ -62,7 +62,7 @@ fn mount_of(directory: &OwnedFd) -> Option<MountLine> {
 }
 
 /// A mounted device may be read beside its filesystem: its id and name do not change.
-fn superblock(source: &Path) -> Option<Superblock> {
+pub(super) fn superblock(source: &Path) -> Option<Superblock> {
     std::fs::metadata(source).ok().filter(|m| m.file_type().is_block_device())?;
     let file = File::open(source).ok()?;
     let size = crate::sys::block::size(&file).ok()?;

@@ -65,7 +65,8 @@ pub(super) fn find_root(
             failures.push(error);
         }
     }
-    let found = candidate::narrowed(std::mem::take(&mut search.found), choice, &layout.slots);
+    let all = std::mem::take(&mut search.found);
+    let found = candidate::narrowed(all.clone(), choice, &layout.slots);
     match found.as_slice() {
         [one] => {
             let one = one.clone();
@@ -78,6 +79,9 @@ pub(super) fn find_root(
             let one_cause = failures.windows(2).all(|two| two[0].to_string() == two[1].to_string());
             match failures.pop() {
                 Some(cause) if one_cause => Err(cause),
+                _ if choice.root.is_some() && in_pieces(layout, choice).is_none() => {
+                    Err(misnamed(target, disk, layout, choice, point, all)?.into())
+                }
                 _ => Err(no_root(&shown.to_string(), layout, choice, &search.seen).into()),
             }
         }
@@ -150,15 +154,55 @@ fn in_pieces(layout: &Layout, choice: &Choice) -> Option<Refusal> {
     )))
 }
 
+/// What `--root` could have named, after a look at everything.
+fn misnamed(
+    target: &Target,
+    disk: &Disk,
+    layout: &Layout,
+    choice: &Choice,
+    point: &Path,
+    mut found: Vec<RootCandidate>,
+) -> Result<Refusal> {
+    let shown = target.path.display();
+    let any = Choice { partition: choice.partition, root: None };
+    let mut search =
+        Search { disk, choice: &any, point, layout, kept: None, found: Vec::new(), seen: Vec::new() };
+    for slot in layout.slots.iter().filter(|slot| candidate::is_chosen(&any, slot, &layout.slots)) {
+        if let Some(superblock) = slot.content.superblock().filter(|one| one.kind.is_rescuable()) {
+            // What can't be looked into can't be offered.
+            let _ = search.look_into(slot, superblock);
+        }
+    }
+    for one in std::mem::take(&mut search.found) {
+        if !found.iter().any(|known| known.id == one.id) {
+            found.push(one);
+        }
+    }
+    search.close()?;
+    let wanted = choice.root.as_deref().unwrap_or_default();
+    if found.is_empty() {
+        let seen = search.seen.join("; ");
+        let seen = if seen.is_empty() { String::new() } else { format!(": {seen}") };
+        return Ok(Refusal::target(format!(
+            "no root on {shown} is named {wanted}, and none was found{seen}"
+        ))
+        .hint("What is on the disks that are attached here: volrescue list"));
+    }
+    let list: Vec<String> = found.iter().map(RootCandidate::words).collect();
+    Ok(Refusal::target(format!("no root on {shown} is named {wanted}; there is {}", list.join("; ")))
+        .hint(format!("Choose one by the name before the colon, for example: --root {}", found[0].id)))
+}
+
 fn no_root(shown: &str, layout: &Layout, choice: &Choice, seen: &[String]) -> Refusal {
     if let Some(refusal) = in_pieces(layout, choice) {
         return refusal;
     }
-    if let Some(root) = choice.root.as_ref().filter(|_| seen.is_empty() || choice.partition.is_none()) {
-        let seen = seen.join("; ");
-        let seen = if seen.is_empty() { String::new() } else { format!(": {seen}") };
-        return Refusal::target(format!("no root on {shown} is named {root}{seen}"))
-            .hint("Leave --root out to see what could be chosen.");
+    if seen.iter().any(|words| words.contains("an ostree system")) {
+        return Refusal::target(format!("no root filesystem was found on {shown}; {}", seen.join("; ")))
+            .hint(
+                "By hand: mount it and work in the newest /ostree/deploy/NAME/deploy/*.0; its homes are in \
+             /ostree/deploy/NAME/var/home.",
+            );
     }
     let advice = layout.slots.iter().find_map(|slot| match &slot.content {
         Content::Found(superblock) => superblock.kind.advice().filter(|_| superblock.kind != Kind::Swap),

@@ -19,6 +19,7 @@ mod hostile_home;
 mod kill;
 mod kit;
 mod labels;
+mod layouts;
 mod loose;
 mod matrix;
 mod oracle;
@@ -72,6 +73,17 @@ fn main() -> ExitCode {
             }
         };
     }
+    // scripts/layouts
+    if std::env::var_os("VOLRESCUE_LAYOUTS").is_some() {
+        return match layouts::run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let required = std::env::var_os("VOLRESCUE_ROOT_TESTS").is_some_and(|value| value == "require");
     let lacking = [Needs::Root, Needs::Loop].map(kit::lacking);
@@ -92,6 +104,7 @@ fn main() -> ExitCode {
         bad_input::cases(),
         kill::cases(),
         labels::cases(),
+        layouts::cases(),
         shell::cases(),
         prove::cases(),
         prove_sandbox::cases(),

@@ -246,8 +246,27 @@ impl Hidden {
         })
     }
 
+    /// All that fstab mounts and that is not mounted in this view.
+    pub(super) fn all(case: &Case<'_>) -> Vec<Self> {
+        let text = read_following(case.view, Path::new("/etc/fstab"), TEXT_LIMIT).unwrap_or_default();
+        let lines = fstab::parse(&text).into_iter();
+        let missing = lines.filter(|entry| {
+            entry.point != Path::new("/") && entry.is_mounted_at_boot() && !is_shown(case, entry)
+        });
+        missing
+            .map(|entry| Self { point: entry.point, device: entry.device, line: Some(entry.line) })
+            .collect()
+    }
+
     pub(super) fn covers(&self, path: &Path) -> bool {
         path.starts_with(&self.point)
+    }
+
+    /// The same, where it is not the home that it hides.
+    pub(super) fn missing(&self) -> (Finding, String) {
+        let (finding, missing) = self.finding();
+        let finding = Finding { check: CheckId::FilesystemMissing, ..finding };
+        (finding, missing)
     }
 
     pub(super) fn finding(&self) -> (Finding, String) {

@@ -65,7 +65,12 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         command: command.asks,
         user,
     };
-    let hidden = Hidden::home_of(case, user);
+    let home = Hidden::home_of(case, user);
+    let of_home = home.is_some();
+    let hidden = home.or_else(|| {
+        let mut all = Hidden::all(case).into_iter();
+        all.find(|one| opened.iter().any(|file| one.covers(file.shown())))
+    });
     let mut asked: Vec<Judgement> = case.question.keys.iter().map(|key| trial.judge(case, key)).collect();
     let mut hidden_matters = false;
     let mut look_behind = |judgements: &mut Vec<Judgement>| {
@@ -109,7 +114,7 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
     };
     let hidden = hidden.filter(|_| hidden_matters);
     if let Some(hidden) = &hidden {
-        let (finding, missing) = hidden.finding();
+        let (finding, missing) = if of_home { hidden.finding() } else { hidden.missing() };
         let before = case.unknown.len();
         case.doubt(finding, missing);
         case.doubts_of_keys += case.unknown.len() - before;

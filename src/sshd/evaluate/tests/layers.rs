@@ -371,3 +371,31 @@ fn a_key_that_stands_in_a_file_which_sshd_refuses_is_not_called_absent() {
     assert_eq!((answer.keys[0].found.is_some(), stands(0)), (false, Some((KEYS.into(), 1))));
     assert_eq!(stands(1), None);
 }
+
+#[test]
+fn what_lies_on_a_filesystem_that_is_not_there_is_neither_missing_nor_wrong() {
+    let mut bed = Bed::debian();
+    bed.remove("/usr/sbin/sshd");
+    assert_eq!(bed.ask("u", &[key(1)]).verdict, Verdict::Refuse);
+    bed.write("/etc/fstab", "UUID=ab-cd /usr ext4 defaults 0 2\nUUID=1 /srv ext4 defaults 0 2\n");
+    let evaluation = bed.ask("u", &[key(1)]);
+    assert_eq!(evaluation.verdict, Verdict::Unknown, "{:#?}", evaluation.findings);
+    assert_eq!(evaluation.keys[0].verdict, Verdict::Unknown);
+    assert!(
+        evaluation.unknown.iter().any(|missing| missing.contains("UUID=ab-cd")),
+        "{:?}",
+        evaluation.unknown
+    );
+    assert!(!evaluation.unknown.iter().any(|missing| missing.contains("/srv")), "{:?}", evaluation.unknown);
+    let checks: Vec<&str> = evaluation.findings.iter().map(|finding| finding.check.name()).collect();
+    assert!(checks.contains(&"filesystem-missing") && !checks.contains(&"sshd-missing"), "{checks:?}");
+    // What is seen elsewhere still counts.
+    bed.append(CONFIG, "PubkeyAuthentication no\n");
+    assert_eq!(bed.ask("u", &[key(1)]).verdict, Verdict::Refuse);
+    let mut overlay = Bed::debian();
+    overlay.write(
+        "/etc/fstab",
+        "overlay /etc overlay lowerdir=/sysroot/etc,upperdir=/sysroot/var/lib/overlay/1/etc 0 0\n",
+    );
+    assert_eq!(overlay.ask("u", &[key(1)]).verdict, Verdict::Unknown, "another /etc is in use");
+}
