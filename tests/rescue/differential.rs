@@ -5,6 +5,7 @@
 
 mod generated;
 mod keys;
+pub(crate) mod round_trip;
 
 use crate::kit::program::{Document, program, volrescue, volrescue_under};
 use crate::kit::random::{Random, count};

@@ -84,6 +84,17 @@ fn main() -> ExitCode {
             }
         };
     }
+    // scripts/round-trip
+    if std::env::var_os("VOLRESCUE_ROUND_TRIP").is_some() {
+        return match differential::round_trip::run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let required = std::env::var_os("VOLRESCUE_ROOT_TESTS").is_some_and(|value| value == "require");
     let lacking = [Needs::Root, Needs::Loop].map(kit::lacking);
@@ -93,6 +104,7 @@ fn main() -> ExitCode {
         oracle::cases(),
         page::cases(),
         differential::cases(),
+        differential::round_trip::cases(),
         poor_helper::cases(),
         loose::cases(),
         fixes::cases(),
