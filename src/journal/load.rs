@@ -1,7 +1,7 @@
 //! Reading journals back: for undo, and for the history.
 
 use super::line::{self, Index, Line};
-use super::record::{Batch, Begin, Ending, Intent, Record, Saved};
+use super::record::{Batch, Begin, Ending, Intent, Inverse, Record, Saved};
 use super::{ENDED, FILE, SAVED, SCHEMA, lock, note_end, read, sha256};
 use crate::error::Refusal;
 use anyhow::{Context, Result, anyhow, bail};
@@ -51,8 +51,12 @@ pub struct RunSummary {
     pub run: String,
     /// What it was about; `None` if that can't be read.
     pub begin: Option<Begin>,
-    /// How many things it changed, as far as is known.
+    /// How many things it changed, as far as is known: one for an action, and for a tree one for each entry.
     pub changes: u64,
+    /// How many actions changed something.
+    pub actions: u64,
+    /// How many entries changed hands in trees; not known of an undo.
+    pub entries: u64,
     /// How it stands.
     pub state: RunState,
 }
@@ -94,8 +98,12 @@ pub struct LoadedRun {
     pub ending: Option<Ending>,
     /// The run that undid it.
     pub undone_by: Option<String>,
-    /// How many changes are known to have been made.
+    /// As [`RunSummary::changes`].
     pub changes: u64,
+    /// As [`RunSummary::actions`].
+    pub actions: u64,
+    /// As [`RunSummary::entries`].
+    pub entries: u64,
     /// What is missing or damaged, in words.
     pub damage: Vec<String>,
     /// What it left half-way was put in order after it had failed.
@@ -290,6 +298,8 @@ pub fn load(state: &Path, run: &str) -> Result<LoadedRun> {
         ending: scan.ending,
         undone_by: scan.undone_by,
         changes: scan.changes,
+        actions: scan.actions,
+        entries: scan.entries,
         damage: scan.damage,
         settled: scan.settled,
         steps: scan.steps,
@@ -310,6 +320,10 @@ struct Scan {
     ending: Option<Ending>,
     undone_by: Option<String>,
     changes: u64,
+    actions: u64,
+    entries: u64,
+    /// The numbers of the intents that are about trees.
+    trees: Vec<u64>,
     damage: Vec<String>,
     settled: bool,
     steps: Vec<At>,
@@ -403,15 +417,29 @@ impl Scan {
         }
     }
 
+    fn count(&mut self, of: u64, changes: u64) {
+        self.changes = self.changes.saturating_add(changes);
+        self.actions += u64::from(changes > 0);
+        if self.trees.contains(&of) {
+            self.entries = self.entries.saturating_add(changes);
+        }
+    }
+
     fn take(&mut self, record: Record, at: At) {
         match record {
             Record::Begin(begin) => self.begin = Some(*begin),
-            Record::Intent(_) | Record::Tree(_) => self.steps.push(at),
+            Record::Intent(intent) => {
+                if matches!(intent.undo, Inverse::Tree { .. }) {
+                    self.trees.push(at.number);
+                }
+                self.steps.push(at);
+            }
+            Record::Tree(_) => self.steps.push(at),
             Record::Done { of, changes } => {
                 self.finished.push(of);
-                self.changes = self.changes.saturating_add(changes);
+                self.count(of, changes);
             }
-            Record::Failed { changes, .. } => self.changes = self.changes.saturating_add(changes),
+            Record::Failed { of, changes, .. } => self.count(of, changes),
             Record::Settled {} => self.settled = true,
             Record::End { ending, .. } => self.ending = Some(ending),
             Record::Undone { by } => self.undone_by = Some(by),
@@ -441,12 +469,21 @@ pub fn history(state: &Path) -> Result<Vec<RunSummary>> {
 
 fn summary(state: &Path, run: String) -> RunSummary {
     match load(state, &run) {
-        Err(_) => RunSummary { run, begin: None, changes: 0, state: RunState::Damaged },
+        Err(_) => {
+            RunSummary { run, begin: None, changes: 0, actions: 0, entries: 0, state: RunState::Damaged }
+        }
         Ok(loaded) => {
             let holder = lock::held_by(state, &loaded.begin.lock);
             let running = loaded.ending.is_none() && holder.is_some_and(|holder| holder.contains(&run));
             let state = if running { RunState::Running } else { loaded.state() };
-            RunSummary { run, changes: loaded.changes, begin: Some(loaded.begin), state }
+            RunSummary {
+                run,
+                changes: loaded.changes,
+                actions: loaded.actions,
+                entries: loaded.entries,
+                begin: Some(loaded.begin),
+                state,
+            }
         }
     }
 }

@@ -16,8 +16,18 @@ pub fn text(runs: &[RunSummary], style: Style) -> String {
     }
     let mut out = String::new();
     for run in runs {
-        let _ =
-            write!(out, "{}  {:11} {:6} changes", style.paint("1", &run.run), run.state.word(), run.changes);
+        // As the report of the run counted them.
+        let changes = if run.actions == 1 { "change" } else { "changes" };
+        let _ = write!(
+            out,
+            "{}  {:11} {:6} {changes}",
+            style.paint("1", &run.run),
+            run.state.word(),
+            run.actions
+        );
+        if run.entries > 0 {
+            let _ = write!(out, ", {} entries of trees", run.entries);
+        }
         if let Some(begin) = &run.begin {
             let users = begin.users.iter().map(|user| escape::words(user)).collect::<Vec<_>>().join(", ");
             let _ = write!(out, "  {}", escape::words(&begin.command));
@@ -51,6 +61,8 @@ fn summary(run: &RunSummary) -> Value {
         "run": run.run,
         "state": run.state.word(),
         "changes": run.changes,
+        "actions": run.actions,
+        "entries": run.entries,
         "command": begin.map(|begin| &begin.command),
         "started": begin.map(|begin| begin.started),
         "target": begin.map(|begin| &begin.target),

@@ -11,12 +11,13 @@ use crate::error::{ExitCode, Refusal};
 use crate::finding::{CheckId, FixedBy};
 use crate::journal::record::Ending;
 use crate::journal::{Journal, VolumeLock};
-use crate::plan::{self, Applied, Outcome, Plan, TreePolicy, Wish};
+use crate::plan::{self, Action, Applied, Change, Outcome, Plan, TreeOwners, TreePolicy, Wish};
 use crate::report::output::{self, Style};
 use crate::report::{KeptSummary, Report, text};
 use crate::sshd::evaluate::Question;
 use anyhow::Result;
 use bstr::BString;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -268,9 +269,11 @@ fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report)
     report.predicted = plan.predicted.iter().map(|answer| answer.verdict).collect();
     let mut actions = planned(plan);
     let mut watch = Watcher::new(stop, "counting");
-    for one in &mut actions {
-        if let Some(survey) = session.survey(&one.action, Survey::Whole, &mut watch)? {
-            one.entries = Some(survey.changed);
+    for index in 0..actions.len() {
+        let (before, rest) = actions.split_at_mut(index);
+        if let Some(survey) = session.survey(&rest[0].action, Survey::Whole, &mut watch)? {
+            let taken = taken_before(session, before, &rest[0].action);
+            rest[0].entries = Some(survey.changed.saturating_sub(taken));
             tell_tree(&survey, report);
         }
     }
@@ -279,6 +282,35 @@ fn show_dry_run(session: &Session, plan: Plan, stop: &Stop, report: &mut Report)
     actions.retain(|one| one.entries != Some(0));
     report.actions = actions;
     Ok(())
+}
+
+/// How many entries of a tree have changed hands, or are gone, before its turn comes: actions before it did that.
+fn taken_before(session: &Session, before: &[Applied], tree: &Action) -> u64 {
+    let Change::ChownTree { uid, gid, owners } = &tree.change else { return 0 };
+    let would_take = |owner: (u32, u32)| {
+        owner != (*uid, *gid)
+            && match owners {
+                TreeOwners::All => true,
+                TreeOwners::Of { uids } => uids.contains(&owner.0),
+            }
+    };
+    let mut taken = BTreeSet::new();
+    for one in before.iter().map(|one| &one.action) {
+        let owner = match &one.change {
+            Change::SetOwner { to, .. } => Some(*to),
+            Change::WriteFile { uid, gid, .. } => Some((*uid, *gid)),
+            Change::RemoveFile { .. } | Change::RemoveLink { .. } => None,
+            _ => continue,
+        };
+        let below = one.path != tree.path && one.path.starts_with(&tree.path);
+        if below
+            && owner.is_none_or(|owner| !would_take(owner))
+            && session.root().lstat(&one.path).is_ok_and(|is| would_take((is.uid, is.gid)))
+        {
+            taken.insert(&one.path);
+        }
+    }
+    taken.len() as u64
 }
 
 /// Nobody is asked about a tree in which nothing would change.

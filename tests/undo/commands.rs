@@ -209,3 +209,33 @@ fn prune_removes_what_is_undone_and_what_is_old_and_nothing_that_is_needed() {
     assert_eq!(pruned.removed, [last]);
     assert!(runs(&world).is_empty());
 }
+
+#[test]
+fn a_dry_run_the_repair_and_the_history_count_the_same() {
+    let world = small_root("counts");
+    world.dir("/home/u/data", 0o755, 0, 0);
+    world.file("/home/u/data/a", 0o644, 0, 0, "a");
+    world.file("/home/u/data/b", 0o644, 999, 999, "b");
+    for path in ["/home/u", "/home/u/.ssh", "/home/u/.ssh/authorized_keys"] {
+        std::os::unix::fs::chown(world.at(path), Some(0), Some(0)).unwrap();
+    }
+    let counted = |options: &[&str]| {
+        let output =
+            volrescue(&world, &[&["repair", "--json", "--user", "u"], options, &["volume"]].concat());
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let actions = document["actions"].as_array().unwrap().clone();
+        let entries: Vec<_> = actions.iter().filter_map(|action| action["entries"].as_u64()).collect();
+        (actions.len() as u64, entries)
+    };
+    let dry = counted(&["--dry-run"]);
+    let real = counted(&["--yes"]);
+    // .ssh and the key file are changed by actions of their own before.
+    assert_eq!((&dry, &dry.1), (&real, &vec![2]));
+    let run = history(&world.state).unwrap().remove(0);
+    assert_eq!((run.actions, run.entries, run.changes), (real.0, 2, real.0 - 1 + 2));
+    let words = format!("{} changes, 2 entries of trees", real.0);
+    expect(&volrescue(&world, &["history"]), &[0], &words);
+    expect(&volrescue(&world, &["undo", "--yes", &run.run]), &[0], "");
+    let undo = history(&world.state).unwrap().remove(1);
+    assert_eq!(undo.actions, real.0);
+}

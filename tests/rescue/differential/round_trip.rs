@@ -131,8 +131,9 @@ impl Trial {
     /// What is not as it was after a repair and an undo; empty if nothing is lost. Also whether anything had changed.
     fn lost(&self, keys: &Keys) -> Result<(bool, String)> {
         let image = self.volume(keys)?;
-        let manifest =
-            || -> Result<Manifest> { Ok(Manifest::parse(&image.look(&format!("{READ}\n{TIMES}"))?)) };
+        let manifest = || -> Result<Manifest> {
+            Ok(Manifest::parse(&image.look(&format!("{{ {READ}\n{TIMES}\n}} | cat -v"))?))
+        };
         let before = manifest()?;
         let state = image.scratch.join("state");
         let key = keys.public("build");
