@@ -18,7 +18,7 @@ mod settle;
 mod step;
 mod tree;
 
-pub use settle::settle;
+pub use settle::{settle, settle_undo};
 use tree::TreeCount;
 
 /// How far an undo may go.

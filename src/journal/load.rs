@@ -130,9 +130,14 @@ impl LoadedRun {
     /// Whether a step's intent is known to have been carried out. One that failed may be half-way.
     #[must_use]
     pub fn is_finished(&self, index: usize) -> bool {
-        self.steps
-            .get(index)
-            .is_some_and(|at| self.finished.binary_search(&at.batch_of.unwrap_or(at.number)).is_ok())
+        self.steps.get(index).is_some_and(|at| self.has_finished(at.batch_of.unwrap_or(at.number)))
+    }
+
+    /// Whether it is known that the step with this number was carried out; for an undo, a step of the run that it took
+    /// back.
+    #[must_use]
+    pub fn has_finished(&self, number: u64) -> bool {
+        self.finished.binary_search(&number).is_ok()
     }
 
     /// The number of a step's record, by which other records speak of it.

@@ -239,12 +239,21 @@ pub(super) fn settle_earlier(session: &Session, state: &Path, report: &mut Repor
             continue;
         }
         let Ok(mut run) = journal::load(state, &summary.run) else { continue };
-        let settled = crate::undo::settle(session.root(), &mut run).map_err(|error| {
+        let taken_back = begin.undoes.clone().unwrap_or_else(|| summary.run.clone());
+        let settled = match &begin.undoes {
+            None => crate::undo::settle(session.root(), &mut run),
+            Some(of) => match journal::load(state, of) {
+                Ok(of) => crate::undo::settle_undo(session.root(), &mut run, &of),
+                // Pruned.
+                Err(_) => Ok(0),
+            },
+        };
+        let settled = settled.map_err(|error| {
             Refusal::failed(format!(
                 "what run {} left half-way can't be put in order: {error:#}",
                 summary.run
             ))
-            .hint(format!("Take that run back first: volrescue undo {}", summary.run))
+            .hint(format!("Take that run back first: volrescue undo {taken_back}"))
         })?;
         if settled > 0 {
             report.notes.push(format!(

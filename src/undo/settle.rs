@@ -43,6 +43,35 @@ pub fn settle(root: &Root, run: &mut LoadedRun) -> Result<u64> {
     Ok(settled)
 }
 
+/// The same for an undo that was killed or that failed: `of` is the run that it took back, and of it the step that was
+/// being taken back then is put in order.
+///
+/// # Errors
+/// As [`settle`].
+pub fn settle_undo(root: &Root, undo: &mut LoadedRun, of: &LoadedRun) -> Result<u64> {
+    let failed = undo.ending == Some(Ending::Failed);
+    if undo.settled || (undo.ending.is_some() && !failed) {
+        return Ok(0);
+    }
+    let mut settled = 0;
+    for index in (0..of.len()).rev() {
+        match of.step(index)? {
+            // That they are done is only said of their tree.
+            Step::Batch(batch) if !undo.has_finished(batch.of) => settled += settle_batch(root, &batch)?,
+            Step::Intent(intent) if !undo.has_finished(of.number(index)) => {
+                let path = intent.path.to_path();
+                settled += settle_intent(root, &path, &intent)
+                    .with_context(|| format!("putting {} in order", path.display()))?;
+                break;
+            }
+            _ => {}
+        }
+    }
+    root.sync()?;
+    if failed { undo.mark_settled() } else { undo.mark_interrupted() }?;
+    Ok(settled)
+}
+
 fn settle_intent(root: &Root, path: &Path, intent: &Intent) -> io::Result<u64> {
     let mut settled = 0;
     if let Some(before) = &intent.parent {
@@ -51,8 +80,11 @@ fn settle_intent(root: &Root, path: &Path, intent: &Intent) -> io::Result<u64> {
             parent => parent.map_err(to_io)?.0,
         };
         let itself = directory.itself().map_err(to_io)?;
-        if let Inverse::Created { temp, .. } | Inverse::Replaced { temp, .. } = &intent.undo {
-            sweep(&directory, &itself, itself.flags().map_err(to_io)?, temp)?;
+        if let Inverse::Created { temp, .. }
+        | Inverse::Replaced { temp, .. }
+        | Inverse::Removed { temp, .. } = &intent.undo
+        {
+            settled += u64::from(sweep(&directory, &itself, itself.flags().map_err(to_io)?, temp)?);
         }
         settled += u64::from(relock(&itself, before.flags)?);
     }

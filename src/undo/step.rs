@@ -262,12 +262,13 @@ impl Undoer<'_> {
         if self.options.dry_run {
             return Ok(());
         }
-        sweep(&parent.directory, &parent.itself, parent.flags, temp)
+        sweep(&parent.directory, &parent.itself, parent.flags, temp).map(drop)
     }
 }
 
-/// Removes the temporary names of a step.
-pub(super) fn sweep(directory: &Directory, itself: &Handle, flags: u32, temp: &Text) -> io::Result<()> {
+/// Removes the temporary names of a step; `true` if there were any.
+pub(super) fn sweep(directory: &Directory, itself: &Handle, flags: u32, temp: &Text) -> io::Result<bool> {
+    let mut swept = false;
     for temp in [temp.to_os_string(), second(temp)] {
         let Ok(there) = directory.attributes(&temp) else { continue };
         let removed = unlocked(&[(itself, flags)], || match there.stat.kind {
@@ -278,8 +279,9 @@ pub(super) fn sweep(directory: &Directory, itself: &Handle, flags: u32, temp: &T
             Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
             removed => removed?,
         }
+        swept = true;
     }
-    Ok(())
+    Ok(swept)
 }
 
 /// The temporary name that an undo uses: known beforehand, so that what a killed one leaves is found.
