@@ -39,6 +39,8 @@ const UNBORN: &str = "journal.new";
 /// How many records a run has that came to its end: a journal that lost its last ones would else look like that of a
 /// killed run.
 const ENDED: &str = "ended";
+/// The same before it is durable.
+const ENDING: &str = "ended.new";
 /// The directory of a run's saved contents.
 const SAVED: &str = "saved";
 
@@ -307,11 +309,12 @@ fn make_state(state: &Path) -> Result<()> {
 
 /// Notes, durable, how many records there are up to the end of a run.
 fn note_end(dir: &Path, records: u64) -> Result<()> {
-    let path = dir.join(ENDED);
+    let path = dir.join(ENDING);
     (|| {
         let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         to.write_all(format!("{records}\n").as_bytes())?;
-        to.sync_all()
+        to.sync_all()?;
+        fs::rename(&path, dir.join(ENDED))
     })()
     .with_context(|| format!("writing {}", path.display()))?;
     sync_directory(dir)

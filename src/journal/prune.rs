@@ -1,6 +1,6 @@
 //! Removing runs from the history.
 
-use super::{ENDED, FILE, LoadedRun, RunState, SAVED, VolumeLock, history, load, sync_directory};
+use super::{ENDED, ENDING, FILE, LoadedRun, RunState, SAVED, VolumeLock, history, load, sync_directory};
 use crate::error::{ExitCode, Refusal};
 use crate::journal::record::Ending;
 use anyhow::{Context, Result};
@@ -89,9 +89,11 @@ fn remove(dir: &Path) -> Result<()> {
         })()
         .with_context(|| format!("removing {}", saved.display()))?,
     }
-    match fs::remove_file(dir.join(ENDED)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        removed => removed.with_context(|| format!("removing {}", dir.join(ENDED).display()))?,
+    for name in [ENDING, ENDED] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.with_context(|| format!("removing {}", dir.join(name).display()))?,
+        }
     }
     fs::remove_file(dir.join(FILE)).with_context(|| format!("removing {}", dir.join(FILE).display()))?;
     fs::remove_dir(dir).with_context(|| format!("removing {}", dir.display()))

@@ -43,8 +43,8 @@ pub fn settle(root: &Root, run: &mut LoadedRun) -> Result<u64> {
     Ok(settled)
 }
 
-/// The same for an undo that was killed or that failed: `of` is the run that it took back, and of it the step that was
-/// being taken back then is put in order.
+/// The same for an undo that was killed or that failed: `of` is the run that it took back, and of it all steps are put in
+/// order that are not known to have been taken back.
 ///
 /// # Errors
 /// As [`settle`].
@@ -62,7 +62,6 @@ pub fn settle_undo(root: &Root, undo: &mut LoadedRun, of: &LoadedRun) -> Result<
                 let path = intent.path.to_path();
                 settled += settle_intent(root, &path, &intent)
                     .with_context(|| format!("putting {} in order", path.display()))?;
-                break;
             }
             _ => {}
         }

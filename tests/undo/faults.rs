@@ -190,6 +190,22 @@ fn a_journal_that_is_cut_or_damaged_at_any_byte_says_so() {
 }
 
 #[test]
+fn a_run_that_was_killed_while_it_noted_its_end_is_undone() {
+    let world = broken_home("noted");
+    let before = world.manifest();
+    let (_, id) = world.repair(&plan(&world));
+    let dir = world.state.join(&id);
+    // What strace saw before the kill: the file is there, and empty.
+    fs::remove_file(dir.join("ended")).unwrap();
+    fs::write(dir.join("ended.new"), "").unwrap();
+    let report = world.undo(&id, UndoOptions::default());
+    assert!(report.is_complete(), "{report:#?}");
+    assert_eq!(before, world.manifest());
+    let pruned = volrescue::journal::prune(&world.state, None).unwrap();
+    assert!(pruned.removed.contains(&id), "{pruned:?}");
+}
+
+#[test]
 fn undoing_by_a_damaged_journal_never_makes_anything_that_was_not() {
     for share in 1..24 {
         for cut in [true, false] {
