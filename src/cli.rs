@@ -194,6 +194,10 @@ pub struct RepairArgs {
     /// the image's default user.
     #[arg(long, requires = "create_user")]
     pub sudo: bool,
+    /// Judge for a client at this address, and host name, if given: rules that
+    /// name client addresses are then decided, and mended by their --fix class.
+    #[arg(long, value_name = "ADDR[,HOST]")]
+    pub from: Option<String>,
     /// Print the plan, change nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -31,7 +31,7 @@ use crate::finding::{CheckId, FixedBy, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::os::OsFacts;
 use crate::permissions::Identity;
-use crate::sshd::evaluate::{self, Evaluation, Question, System};
+use crate::sshd::evaluate::{self, Client, Evaluation, Question, System};
 use crate::view::{TEXT_LIMIT, View};
 use bstr::{BString, ByteSlice};
 use builder::Builder;
@@ -72,6 +72,8 @@ pub struct Wish {
     pub fix: Vec<FixedBy>,
     /// Seconds since the epoch.
     pub now: i64,
+    /// Whom it is to let in, where policy asks for the client's address.
+    pub client: Client,
 }
 
 /// A plan.
@@ -132,8 +134,8 @@ fn accounts_of_the_system(builder: &mut Builder<'_>) {
 }
 
 fn ask(view: &dyn View, system: &System, user: &BString, wish: &Wish) -> Evaluation {
-    let question =
-        Question { user: user.clone(), keys: &wish.keys, now: wish.now, address: None, host: None };
+    let Client { address, host } = wish.client.clone();
+    let question = Question { user: user.clone(), keys: &wish.keys, now: wish.now, address, host };
     evaluate::evaluate(view, system, &question)
 }
 

@@ -4,16 +4,17 @@
 use super::action::{Action, Before, Change};
 use super::builder::Builder;
 use super::fix::{self, Proposal, why};
-use super::lines::Lines;
+use super::lines::{ADDED, Lines};
 use crate::accounts::{PasswdEntry, edit};
 use crate::finding::{CheckId, Finding, FixedBy};
 use crate::sshd::evaluate::{Evaluation, System};
-use crate::view::{Found, View, follow};
+use crate::view::{Found, LookError, View, follow};
 use bstr::ByteSlice;
 use std::path::Path;
 
 const PASSWD: &str = "/etc/passwd";
 const SHADOW: &str = "/etc/shadow";
+const NSSWITCH: &str = "/etc/nsswitch.conf";
 /// Fields of passwd(5) and shadow(5), counted from 0.
 const PASSWORD: usize = 1;
 const SHELL: usize = 6;
@@ -47,6 +48,7 @@ fn proposals(view: &dyn View, finding: &Finding, user: &PasswdEntry, today: i64)
         })
     };
     match (finding.check, finding.path.as_deref()) {
+        (_, Some(path)) if path == Path::new(NSSWITCH) => vec![files_first(view, finding)],
         // Not what was behind the `!`: a password that somebody locked stays so.
         (CheckId::AccountLocked, Some(path)) => {
             let file = if path == Path::new(SHADOW) { SHADOW } else { PASSWD };
@@ -70,6 +72,18 @@ fn proposals(view: &dyn View, finding: &Finding, user: &PasswdEntry, today: i64)
         (CheckId::PamRefuses, Some(path)) => pam(view, finding, path, user),
         _ => Vec::new(),
     }
+}
+
+/// The line of nsswitch.conf that passes the file by, with `files` before what it asks.
+fn files_first(view: &dyn View, finding: &Finding) -> Proposal {
+    let line = finding.line.unwrap_or(0) as usize;
+    fix::rewriting(view, Path::new(NSSWITCH), &why(finding), |old| {
+        let lines = Lines::of(old);
+        let (database, services) = lines.line(line)?.split_once_str(":")?;
+        let services = services.trim_ascii();
+        let between: &[u8] = if services.is_empty() { b"" } else { b" " };
+        lines.replace(line, &[database.trim_ascii(), b": files", between, services].concat())
+    })
 }
 
 /// The x bits of a program of the system, which everybody else lacks too.
@@ -117,7 +131,7 @@ const ACCOUNT_FILES: [&str; 5] = [PASSWD, SHADOW, "/etc/group", "/etc/gshadow", 
 
 /// First what names the user in the list that a module reads, then the rule itself as a comment.
 fn pam(view: &dyn View, finding: &Finding, path: &Path, user: &PasswdEntry) -> Vec<Proposal> {
-    let Some(line) = finding.line.map(|line| line as usize) else { return Vec::new() };
+    let Some(line) = finding.line.map(|line| line as usize) else { return pam_lacks(view, finding, path) };
     let name = user.name.as_slice();
     let why = why(finding);
     let argument = |name: &str| finding.is.split_whitespace().find_map(|word| word.strip_prefix(name));
@@ -148,4 +162,44 @@ fn pam(view: &dyn View, finding: &Finding, path: &Path, user: &PasswdEntry) -> V
     }
     proposals.push(fix::rewriting(view, path, &why, |old| Lines::of(old).comment_out(line)));
     proposals
+}
+
+/// What stands in for a stack that is gone: the checks of the account itself, by the module that every system has.
+const LEAST_STACK: &str =
+    "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_unix.so\n";
+
+/// A stack in which no rule says yes gets one; a file that is gone comes back with the least that lets a user in.
+fn pam_lacks(view: &dyn View, finding: &Finding, path: &Path) -> Vec<Proposal> {
+    if let Some(kind) = finding.is.strip_prefix("no ").and_then(|rest| rest.strip_suffix(" rule says yes")) {
+        let rule = |module: &str| {
+            fix::rewriting(view, path, &why(finding), |old| {
+                Some(Lines::of(old).append_ours(format!("{kind} required {module}.so").as_bytes()))
+            })
+        };
+        // The second where another pam_unix has stood aside.
+        return vec![rule("pam_unix"), rule("pam_permit")];
+    }
+    let Some(directory) = path.parent().filter(|_| view.lstat(path) == Err(LookError::NotFound)) else {
+        return Vec::new();
+    };
+    let mut actions = Vec::new();
+    match follow(view, directory) {
+        Ok(found) if found.stat.is_dir() && found.path == directory => {}
+        Err(LookError::NotFound) if view.lstat(directory) == Err(LookError::NotFound) => {
+            let change = Change::CreateDirectory { mode: 0o755, uid: 0, gid: 0, xattrs: Vec::new() };
+            actions.push(Action { path: directory.to_owned(), change, why: why(finding) });
+        }
+        _ => return vec![Err(format!("{} is no directory, and is not changed", directory.display()))],
+    }
+    let content = format!("{ADDED}\n{LEAST_STACK}").into_bytes();
+    let change = Change::WriteFile {
+        before: Before::Absent,
+        content,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        xattrs: Vec::new(),
+    };
+    actions.push(Action { path: path.to_owned(), change, why: why(finding) });
+    vec![Ok(actions)]
 }

@@ -78,8 +78,17 @@ fn helps(finding: &Finding, before: &Evaluation, after: &Evaluation) -> bool {
         CheckId::ConfigMissing | CheckId::ConfigSyntax | CheckId::ConfigUnreadable | CheckId::NoKeyFiles => {
             !matches!(other.check, CheckId::ConfigSyntax | CheckId::ConfigUnreadable)
         }
+        // Without the user nothing else is looked at.
+        CheckId::PrivsepUserMissing | CheckId::UserMissing => true,
+        CheckId::HostKeysUnusable => {
+            matches!(other.check, CheckId::HostKeysMissing | CheckId::HostKeysTooOpen)
+        }
         // A PAM stack ends with the first refusal.
-        CheckId::AccountExpired | CheckId::PasswordExpired | CheckId::NologinFile | CheckId::PamRefuses => {
+        CheckId::AccountExpired
+        | CheckId::PasswordExpired
+        | CheckId::NologinFile
+        | CheckId::PamRefuses
+        | CheckId::ShadowEntryMissing => {
             other.fixed_by == FixedBy::Account || other.fixed_by == FixedBy::User
         }
         // Without the chroot another shell is asked for.

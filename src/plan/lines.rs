@@ -57,7 +57,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The line of this number, counted from 1.
-    fn line(&self, number: usize) -> Option<&'a [u8]> {
+    pub(super) fn line(&self, number: usize) -> Option<&'a [u8]> {
         self.lines.get(number.checked_sub(1)?).copied()
     }
 
@@ -155,6 +155,12 @@ impl<'a> Lines<'a> {
     pub(super) fn append(&self, new: &[u8]) -> Vec<u8> {
         let end = self.lines.len() + 1;
         self.exchange(end, end, vec![self.own(new)])
+    }
+
+    /// A line of our own at the end.
+    pub(super) fn append_ours(&self, new: &[u8]) -> Vec<u8> {
+        let end = self.lines.len() + 1;
+        self.exchange(end, end, vec![self.own(ADDED.as_bytes()), self.own(new)])
     }
 
     /// The number of the first line that is this, blanks around them aside.

@@ -53,6 +53,7 @@ fn ways(finding: &Finding, user: &PasswdEntry, system: &System) -> Vec<Way> {
         CheckId::ConfigMissing => vec![Way::Create],
         CheckId::ConfigUnreadable
         | CheckId::ConfigSyntax
+        | CheckId::HostKeysUnusable
         | CheckId::NegotiationFails
         | CheckId::RevokedKeysUnusable
         | CheckId::KeyRevoked => vec![Way::CommentOut],

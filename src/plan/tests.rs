@@ -22,6 +22,7 @@ fn wish() -> Wish {
         host_keys: vec![],
         fix: vec![],
         now: NOW,
+        client: Client::default(),
     }
 }
 

@@ -6,9 +6,9 @@ use super::session::{self, Mode, Session};
 use super::signals::Stop;
 use super::targets::{self, Job};
 use crate::cli::DiagnoseArgs;
-use crate::error::{ExitCode, Refusal};
+use crate::error::ExitCode;
 use crate::report::Report;
-use crate::sshd::evaluate::Question;
+use crate::sshd::evaluate::{Client, Question};
 use anyhow::Result;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub(super) fn diagnose(args: &DiagnoseArgs) -> ExitCode {
 fn examine(args: &DiagnoseArgs, page: Option<&PageFile>, report: &mut Report) -> Result<()> {
     let stop = Stop::listen()?;
     targets::end_with_parent()?;
-    let (address, host) = client(args.from.as_deref())?;
+    let Client { address, host } = session::client(args.from.as_deref())?;
     let keys = keys::read_all(&args.login.keys)?.keys;
     let mode = if args.replay { Mode::Replay } else { Mode::Look };
     let needed: Vec<PathBuf> = page.map(|page| page.directory().to_owned()).into_iter().collect();
@@ -61,16 +61,6 @@ fn examine(args: &DiagnoseArgs, page: Option<&PageFile>, report: &mut Report) ->
         Ok(())
     })();
     session.close(report, looked)
-}
-
-fn client(from: Option<&str>) -> Result<(Option<std::net::IpAddr>, Option<bstr::BString>), Refusal> {
-    let Some(from) = from else { return Ok((None, None)) };
-    let (address, host) = from.split_once(',').map_or((from, None), |(address, host)| (address, Some(host)));
-    match address.parse() {
-        Ok(address) => Ok((Some(address), host.map(bstr::BString::from))),
-        Err(_) => Err(Refusal::usage(format!("--from {from}: {address} is no IP address"))
-            .hint("Give --from ADDRESS or --from ADDRESS,HOSTNAME.")),
-    }
 }
 
 fn job(args: &DiagnoseArgs, target: &str) -> Job {

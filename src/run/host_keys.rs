@@ -6,18 +6,19 @@
 )]
 
 use crate::error::Refusal;
-use crate::finding::CheckId;
+use crate::finding::{CheckId, Finding, FixedBy};
 use crate::os::OsFacts;
 use crate::plan::{Action, Before, Change};
 use crate::report::UserReport;
-use crate::sshd::evaluate::System;
+use crate::sshd::evaluate::{System, kind_of_name};
 use crate::view::{LookError, View, follow};
 use crate::volume::PrivateTmpfs;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Makes the host keys that are missing or unusable, as actions; nothing is made for a dry run.
+/// Makes the host keys that are missing or unusable, as actions; nothing is made for a dry run. `with_config`: lines of
+/// the configuration are mended too.
 ///
 /// # Errors
 /// When ssh-keygen is missing or fails.
@@ -26,6 +27,7 @@ pub(super) fn make(
     os: &OsFacts,
     system: &System,
     user: Option<&UserReport>,
+    with_config: bool,
     dry_run: bool,
 ) -> Result<Vec<Action>> {
     let Some(user) = user else { return Ok(Vec::new()) };
@@ -36,6 +38,14 @@ pub(super) fn make(
         .filter(|finding| finding.check == CheckId::HostKeysUnusable)
         .filter_map(|finding| finding.path.as_deref())
         .collect();
+    // Lines that name no key become comments, and then the usual names are in force.
+    let no_key = |finding: &Finding| {
+        finding.check == CheckId::HostKeysUnusable && finding.fixed_by == FixedBy::SshdConfig
+    };
+    let named = files.len();
+    if with_config && named == user.before.findings.iter().filter(|finding| no_key(finding)).count() {
+        files.clear();
+    }
     if files.is_empty() {
         files = ["rsa", "ecdsa", "ed25519"].map(|kind| format!("/etc/ssh/ssh_host_{kind}_key")).to_vec();
     }
@@ -46,7 +56,7 @@ pub(super) fn make(
         let Some(place) = place(view, &path) else { continue };
         let before = existing(view, &place);
         // Under a name that tells no kind a key is made only where nothing is.
-        let Some(kind) = kind(&path).or((before == Some(Before::Absent)).then_some("ed25519")) else {
+        let Some(kind) = kind_of_name(&path).or((before == Some(Before::Absent)).then_some("ed25519")) else {
             continue;
         };
         let before = match before {
@@ -71,12 +81,6 @@ pub(super) fn make(
         }
     }
     Ok(actions)
-}
-
-/// The kind of key that a HostKey file name tells.
-fn kind(path: &Path) -> Option<&'static str> {
-    let name = path.file_name()?.to_string_lossy();
-    ["ed25519", "ecdsa", "rsa"].into_iter().find(|kind| name.contains(kind))
 }
 
 fn place(view: &dyn View, path: &Path) -> Option<PathBuf> {

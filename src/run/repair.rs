@@ -14,7 +14,7 @@ use crate::journal::{Journal, VolumeLock};
 use crate::plan::{self, Action, Applied, Change, Outcome, Plan, TreeOwners, TreePolicy, Wish};
 use crate::report::output::{self, Style};
 use crate::report::{KeptSummary, Report, text};
-use crate::sshd::evaluate::Question;
+use crate::sshd::evaluate::{Client, Question};
 use anyhow::Result;
 use bstr::BString;
 use std::collections::BTreeSet;
@@ -64,6 +64,7 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
 fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: &mut bool) -> Result<()> {
     let stop = Stop::listen()?;
     targets::end_with_parent()?;
+    let client = session::client(args.from.as_deref())?;
     let keys::Given { mut keys, dropped } = keys::read_all(&args.login.keys)?;
     report.notes.extend(dropped);
     let mut pair = None;
@@ -98,7 +99,7 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
         }
         let users = session.users(&seen, &args.login.users)?;
         for (name, chosen_by) in &users {
-            let before = session.ask(&seen, &question(name, &keys));
+            let before = session.ask(&seen, &question(name, &keys, &client));
             report.users.push(session::user_report(name.to_string(), chosen_by.clone(), before));
         }
         let is_missing = |name: &BString| seen.system.passwd.by_name(name).is_none();
@@ -107,12 +108,12 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
             && let Some((name, _)) = users.first()
         {
             let given = &keys[..keys.len() - usize::from(pair.is_some())];
-            report.accepted_for = session.accepted_for(&seen, &question(name, given), report);
+            report.accepted_for = session.accepted_for(&seen, &question(name, given, &client), report);
             return Err(no_such_user(name, report).into());
         }
         let names: Vec<BString> = users.iter().map(|(name, _)| name.clone()).collect();
         report.former_ids = plan::user::former_ids(&seen.inventory, &names);
-        let wish = wish(args, keys.clone(), &seen, report)?;
+        let wish = wish(args, keys.clone(), &client, &seen, report)?;
         let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
         report.notes.extend(plan.notes.iter().cloned());
         tracing::info!("planned {} actions", plan.actions.len());
@@ -153,7 +154,7 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
             let lock = lock.as_mut().filter(|_| !args.no_journal);
             apply(&session, plan, &state, lock, &stop, report, pair.is_some())?;
         }
-        verify(&session, &names, &keys, report);
+        verify(&session, &names, &keys, &client, report);
         if args.prove {
             stop.check()?;
             output::stderr(prove::RUNS_PROGRAMS);
@@ -183,13 +184,15 @@ fn no_such_user(name: &BString, report: &Report) -> Refusal {
     Refusal::new(ExitCode::Refused, format!("{name}: no such user in the passwd of the volume")).hint(hint)
 }
 
-fn question<'a>(name: &BString, keys: &'a [crate::keys::PublicKey]) -> Question<'a> {
-    Question { user: name.clone(), keys, now: session::now(), address: None, host: None }
+fn question<'a>(name: &BString, keys: &'a [crate::keys::PublicKey], client: &Client) -> Question<'a> {
+    let Client { address, host } = client.clone();
+    Question { user: name.clone(), keys, now: session::now(), address, host }
 }
 
 fn wish(
     args: &RepairArgs,
     keys: Vec<crate::keys::PublicKey>,
+    client: &Client,
     seen: &Seen<'_>,
     report: &mut Report,
 ) -> Result<Wish> {
@@ -206,7 +209,9 @@ fn wish(
         checks.any(|check| matches!(check, CheckId::HostKeysMissing | CheckId::HostKeysUnusable))
     });
     let host_keys = if wants_host_keys && lacks_host_keys {
-        host_keys::make(&seen.inventory, &seen.os, &seen.system, report.users.first(), args.dry_run)?
+        let with_config = args.fix.iter().any(|fix| matches!(fix, Fix::SshdConfig | Fix::All));
+        let user = report.users.first();
+        host_keys::make(&seen.inventory, &seen.os, &seen.system, user, with_config, args.dry_run)?
     } else {
         Vec::new()
     };
@@ -219,6 +224,7 @@ fn wish(
         host_keys,
         fix: classes(args),
         now: session::now(),
+        client: client.clone(),
     })
 }
 
@@ -423,10 +429,16 @@ fn is_unchanged(applied: &Applied) -> bool {
     matches!(applied.outcome, Outcome::Unchanged | Outcome::Planned)
 }
 
-fn verify(session: &Session, names: &[BString], keys: &[crate::keys::PublicKey], report: &mut Report) {
+fn verify(
+    session: &Session,
+    names: &[BString],
+    keys: &[crate::keys::PublicKey],
+    client: &Client,
+    report: &mut Report,
+) {
     let again = session.look_again(report);
     for (name, user) in names.iter().zip(&mut report.users) {
-        let question = question(name, keys);
+        let question = question(name, keys, client);
         user.after = Some(session.ask(&again, &question));
     }
 }
@@ -457,6 +469,9 @@ fn job(args: &RepairArgs, target: &str) -> Job {
     line.extend(args.chown_from.iter().map(|id| OsString::from(format!("--chown-from={id}"))));
     for fix in &args.fix {
         line.push(format!("--fix={}", fix.word()).into());
+    }
+    if let Some(from) = &args.from {
+        line.push(format!("--from={from}").into());
     }
     if let Some(state) = &args.state.state_dir {
         targets::push_path(&mut line, "--state-dir=", state);

@@ -15,7 +15,7 @@ use crate::report::output::{self, Style};
 use crate::report::progress::CopyProgress;
 use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
 use crate::root::Root;
-use crate::sshd::evaluate::{self, Evaluation, Question, System};
+use crate::sshd::evaluate::{self, Client, Evaluation, Question, System};
 use crate::view::{LookError, View};
 use crate::volume::{
     self, BackingFiles, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, RootInfo,
@@ -500,6 +500,20 @@ pub(super) fn state_dir(args: &StateArgs) -> PathBuf {
     let given = args.state_dir.clone();
     let set = || std::env::var_os("VOLRESCUE_STATE_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
     given.or_else(set).unwrap_or_else(|| PathBuf::from("/var/lib/volrescue"))
+}
+
+/// The client that `--from ADDR[,HOST]` names.
+///
+/// # Errors
+/// What is no address.
+pub(super) fn client(from: Option<&str>) -> Result<Client, Refusal> {
+    let Some(from) = from else { return Ok(Client::default()) };
+    let (address, host) = from.split_once(',').map_or((from, None), |(address, host)| (address, Some(host)));
+    match address.parse() {
+        Ok(address) => Ok(Client { address: Some(address), host: host.map(BString::from) }),
+        Err(_) => Err(Refusal::usage(format!("--from {from}: {address} is no IP address"))
+            .hint("Give --from ADDRESS or --from ADDRESS,HOSTNAME.")),
+    }
 }
 
 /// Seconds since the epoch.

@@ -31,8 +31,18 @@ mod session;
 mod start;
 mod wrappers;
 
+pub use hostkey::kind_of_name;
 pub use names::NameServices;
 pub use path::key_files;
+
+/// Where a login comes from, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Its address.
+    pub address: Option<std::net::IpAddr>,
+    /// Its host name.
+    pub host: Option<BString>,
+}
 
 /// What is asked.
 #[derive(Clone, Debug)]

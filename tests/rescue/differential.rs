@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const NAMED: &str = include_str!("differential/named.tsv");
 const LARGE: &str = include_str!("differential/large.tsv");
 const REGRESSIONS: &str = include_str!("differential/regressions.tsv");
+const REPAIRS: &str = include_str!("differential/repairs.tsv");
 const PRELUDE: &str = include_str!("differential/prelude.sh");
 /// What no diagnosis may need: half a minute of processor time, half a GiB of memory.
 const BOUNDS: &[&str] = &["prlimit", "--cpu=30", "--as=536870912"];
@@ -163,6 +164,21 @@ impl Trial {
         Ok(())
     }
 
+    /// Fails unless sshd accepts after a repair.
+    fn mends(&self) -> Result<()> {
+        let judged = self.repaired(&Keys::made()?)?;
+        ensure!(
+            judged.agreement == Agreement::Agree && judged.real == "accept",
+            "sshd says {}, we {}: {}\n{}\n{}",
+            judged.real,
+            judged.ours,
+            self.line(),
+            judged.transcript,
+            judged.log
+        );
+        Ok(())
+    }
+
     /// Repairs everything that may be, and asks sshd again.
     fn repaired(&self, keys: &Keys) -> Result<Judged> {
         let tree = self.volume(keys)?;
@@ -171,9 +187,10 @@ impl Trial {
         let repair = |options: &[&str]| {
             let state = scratch.join("state");
             let mut arguments: Vec<&OsStr> =
-                ["repair", "--yes", "--json", "--user", self.login, "--fix", "all", "--create-user", "--key"]
+                ["repair", "--yes", "--json", "--from", "127.0.0.1,localhost", "--user", self.login]
                     .map(OsStr::new)
                     .to_vec();
+            arguments.extend(["--fix", "all", "--create-user", "--key"].map(OsStr::new));
             arguments.push(key.as_os_str());
             arguments.push(OsStr::new("--state-dir"));
             arguments.push(state.as_os_str());
@@ -272,7 +289,21 @@ pub(crate) fn cases() -> Vec<Case> {
             Trial { suite: suites[0].to_owned(), login: "admin", key: "build", mutations: vec![mutation] };
         cases.push(Case::new(format!("differential::large::{name}"), Needs::Root, move || trial.agrees()));
     }
-    for (line, number) in REGRESSIONS.lines().zip(1..).filter(|(line, _)| !line.starts_with('#')) {
+    for (suite, number, trial) in kept(REGRESSIONS, &suites) {
+        let name = format!("differential::{suite}::regression-{number:03}");
+        cases.push(Case::new(name, Needs::Root, move || trial.agrees()));
+    }
+    for (suite, number, trial) in kept(REPAIRS, &suites) {
+        let name = format!("differential::{suite}::repair-{number:03}");
+        cases.push(Case::new(name, Needs::Root, move || trial.mends()));
+    }
+    cases
+}
+
+/// The lines of a table that are for these suites: suite, line and volume.
+fn kept(table: &str, suites: &[&str]) -> Vec<(String, usize, Trial)> {
+    let mut trials = Vec::new();
+    for (line, number) in table.lines().zip(1..).filter(|(line, _)| !line.starts_with('#')) {
         let mut fields = line.splitn(4, '\t');
         let (Some(of), Some(login), Some(key), Some(shells)) =
             (fields.next(), fields.next(), fields.next(), fields.next())
@@ -287,14 +318,10 @@ pub(crate) fn cases() -> Vec<Case> {
                 key: keys::KINDS.iter().copied().find(|kind| *kind == key).unwrap_or("build"),
                 mutations: shells.split(THEN).map(mutation).collect(),
             };
-            cases.push(Case::new(
-                format!("differential::{suite}::regression-{number:03}"),
-                Needs::Root,
-                move || trial.agrees(),
-            ));
+            trials.push(((*suite).to_owned(), number, trial));
         }
     }
-    cases
+    trials
 }
 
 /// `scripts/differential`: as many as asked, on all suites in turn; `true` if there was no disagreement.

@@ -65,6 +65,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l jobs -d '
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s u -l user -d 'The login user; may repeat. Default: the image\'s own default user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s k -l key -d 'A key: OpenSSH, RFC 4716 or PuTTY public key, or a private key (only its public half is taken); - is standard input. May repeat' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l generate-key -d 'Make an Ed25519 pair, write its private half to FILE here, add it' -r -F
+complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l from -d 'Judge for a client at this address, and host name, if given: rules that name client addresses are then decided, and mended by their --fix class' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l chown -d 'Whose entries in the home become the user\'s: root\'s and the wrong owner\'s (tree), all, or only the path that sshd looks at (login). Default: tree; with --minimal: login' -r -f -a "tree\t'Entries of root and of the wrong owner found on the home or .ssh'
 all\t'Literally everything, as `chown -R`'
 login\t'Only the path that sshd looks at'"

@@ -4,6 +4,7 @@ use crate::finding::{FixedBy, Verdict};
 use crate::keys::testing::key;
 use crate::os::OsFacts;
 use crate::plan::{Change, Plan, TreePolicy, Wish, build};
+use crate::sshd::evaluate::Client;
 use crate::sshd::evaluate::tests::Bed;
 use bstr::BString;
 
@@ -23,6 +24,7 @@ fn plan(config: &str) -> (Plan, String) {
         host_keys: vec![],
         fix: vec![FixedBy::SshdConfig],
         now: 1_764_000_000,
+        client: Client::default(),
     };
     let plan = build(&bed.tree, &OsFacts::detect(&bed.tree), &[BString::from("u")], &wish).unwrap();
     let written = plan.actions.iter().find_map(|action| match &action.change {

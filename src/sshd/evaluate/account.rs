@@ -44,7 +44,11 @@ pub(super) fn find<'a>(case: &mut Case<'a>) -> Option<&'a PasswdEntry> {
         .is(what_is_there(case))
         .wants(format!("a line for {}", case.name()))
         .says(format!("Invalid user {} from", case.name()));
-    let finding = unless_in_the_way(case.view, finding);
+    let finding = if system.passwd.by_name(user).is_some() {
+        of_name_services(case, "passwd", finding)
+    } else {
+        unless_in_the_way(case.view, finding)
+    };
     match system.names.passwd_service() {
         Some(service) => {
             let mut softened = finding;
@@ -78,15 +82,21 @@ pub(super) fn unless_in_the_way(view: &dyn View, finding: Finding) -> Finding {
     }
 }
 
+/// Where the file has the entry and nsswitch.conf does not ask it, the fault is there.
+pub(super) fn of_name_services(case: &Case<'_>, database: &str, finding: Finding) -> Finding {
+    let names = &case.system.names;
+    let asked = if database == "shadow" { &names.shadow } else { &names.passwd };
+    let is = format!("nsswitch.conf does not ask the file ({database}: {})", asked.join(" "));
+    let finding = finding.at("/etc/nsswitch.conf").is(is).wants(format!("{database}: files"));
+    match names.line_of(database) {
+        Some(line) => finding.on_line(line).fixed_by(FixedBy::Account),
+        None => finding,
+    }
+}
+
 fn what_is_there(case: &Case<'_>) -> String {
     let user = &case.question.user;
     let passwd = &case.system.passwd;
-    if passwd.by_name(user).is_some() {
-        return format!(
-            "nsswitch.conf does not ask the file (passwd: {})",
-            case.system.names.passwd.join(" ")
-        );
-    }
     if let Some(other) = passwd.entries.iter().find(|entry| entry.name.eq_ignore_ascii_case(user)) {
         return format!("{} on line {}", other.name, other.line);
     }

@@ -3,8 +3,9 @@
 use super::{Case, start::errno_words};
 use crate::finding::{CheckId, Finding, FixedBy, Severity};
 use crate::keys::base64;
+use crate::sshd::config::Setting;
 use crate::view::{LookError, Stat, follow};
-use bstr::{BStr, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use std::path::{Path, PathBuf};
 
 /// The most bytes of a private key that are read; OpenSSH takes at most 1 MiB.
@@ -27,7 +28,7 @@ pub(super) fn check(case: &mut Case<'_>) -> Vec<String> {
         match key {
             Key::Absent => {}
             Key::Good(algorithm) => loaded.push(algorithm),
-            Key::Bad(finding) => findings.push(*finding),
+            Key::Bad(finding) => findings.push(of_the_line(*finding, setting, &path)),
         }
     }
     if !loaded.is_empty() {
@@ -60,6 +61,29 @@ pub(super) fn check(case: &mut Case<'_>) -> Vec<String> {
     loaded
 }
 
+/// The kind of key that a private host key's file name tells.
+#[must_use]
+pub fn kind_of_name(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_string_lossy();
+    let private = !name.ends_with(".pub") && !name.ends_with("-cert");
+    ["ed25519", "ecdsa", "rsa"].into_iter().find(|kind| private && name.contains(kind))
+}
+
+/// Where a HostKey line names what is no key and was not meant for one, it is the line that is wrong.
+fn of_the_line(finding: Finding, setting: &Setting<BString>, path: &Path) -> Finding {
+    match &setting.at {
+        Some(at)
+            if finding.check == CheckId::HostKeysUnusable
+                && kind_of_name(path).is_none()
+                && at.file.is_absolute() =>
+        {
+            let is = format!("HostKey {}: {}", setting.value, finding.is);
+            finding.at(&at.file).on_line(at.line).is(is).fixed_by(FixedBy::SshdConfig)
+        }
+        _ => finding,
+    }
+}
+
 /// What became of one file.
 enum Key {
     Absent,
@@ -86,7 +110,14 @@ fn look(case: &Case<'_>, path: &Path) -> Key {
         let finding = unusable(&found.path, "a directory".into(), "invalid format");
         return Key::Bad(Box::new(finding.fixed_by(FixedBy::Nothing)));
     }
-    if too_open(case, &found.stat) {
+    let content = case.view.read(&found.path, KEY_LIMIT);
+    let kind = |content: &[u8]| {
+        type_of(content, case.effective.required_rsa_size.value, case.build().at_least(9, 8))
+    };
+    // What is no key at all does not become one by its mode.
+    let could_be_one =
+        kind_of_name(path).is_some() || content.as_ref().is_ok_and(|content| kind(content).is_ok());
+    if too_open(case, &found.stat) && could_be_one {
         let says = format!("Permissions {:04o} for '{}' are too open.", found.stat.mode, path.display());
         let finding = Finding::blocks(CheckId::HostKeysTooOpen)
             .at(&found.path)
@@ -95,11 +126,11 @@ fn look(case: &Case<'_>, path: &Path) -> Key {
             .says(says);
         return Key::Bad(Box::new(finding));
     }
-    let content = match case.view.read(&found.path, KEY_LIMIT) {
+    let content = match content {
         Ok(content) => content,
         Err(error) => return Key::Bad(Box::new(unusable(&found.path, error.to_string(), "invalid format"))),
     };
-    match type_of(&content, case.effective.required_rsa_size.value, case.build().at_least(9, 8)) {
+    match kind(&content) {
         Ok(algorithm) => Key::Good(algorithm),
         Err(fault) => Key::Bad(Box::new(unusable(&found.path, fault.words().to_owned(), fault.says()))),
     }

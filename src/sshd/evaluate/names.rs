@@ -13,6 +13,8 @@ pub struct NameServices {
     pub group: Vec<String>,
     /// Services of `shadow:`, in order.
     pub shadow: Vec<String>,
+    /// The lines of `passwd:` and `shadow:`, where there are such.
+    lines: [Option<u32>; 2],
     /// `true` if SSSD has a configuration; without one it serves the local files only.
     sssd: bool,
     /// `true` if systemd-userdbd may know users that are in no passwd file.
@@ -20,7 +22,7 @@ pub struct NameServices {
 }
 
 /// Services that read the files; musl and an absent nsswitch.conf mean `files`.
-const LOCAL: [&str; 3] = ["files", "compat", "db"];
+const LOCAL: [&str; 2] = ["files", "compat"];
 
 impl NameServices {
     /// Reads nsswitch.conf, and looks for the configuration of the services it names.
@@ -30,10 +32,11 @@ impl NameServices {
         let files = || vec!["files".to_owned()];
         let asked = |database: &str| match services(&text, database) {
             // A line without a service is passed over before glibc 2.34.
-            Some(none) if none.is_empty() && old_glibc(view) => files(),
-            Some(services) => services,
+            Some((_, none)) if none.is_empty() && old_glibc(view) => files(),
+            Some((_, services)) => services,
             None => files(),
         };
+        let lines = ["passwd", "shadow"].map(|database| services(&text, database).map(|(line, _)| line));
         let (passwd, group, shadow) = (asked("passwd"), asked("group"), asked("shadow"));
         let names = |service: &str| passwd.iter().chain(&group).any(|name| name == service);
         let filled = |path: &str| {
@@ -42,7 +45,13 @@ impl NameServices {
         let sssd = names("sss")
             && (follow(view, Path::new("/etc/sssd/sssd.conf")).is_ok() || filled("/etc/sssd/conf.d"));
         let userdb = names("systemd") && (filled("/etc/userdb") || filled("/var/lib/systemd/home"));
-        Self { passwd, group, shadow, sssd, userdb }
+        Self { passwd, group, shadow, lines, sssd, userdb }
+    }
+
+    /// The line of nsswitch.conf for `passwd` or `shadow`, counted from 1.
+    #[must_use]
+    pub fn line_of(&self, database: &str) -> Option<u32> {
+        self.lines[usize::from(database == "shadow")]
     }
 
     /// Does the volume ask /etc/passwd at all?
@@ -95,11 +104,11 @@ fn old_glibc(view: &dyn View) -> bool {
     )
 }
 
-/// The services of one database; `None` where the file has no line for it.
-fn services(text: &[u8], database: &str) -> Option<Vec<String>> {
-    let line = text.lines().find_map(|line| {
+/// The services of one database, and the line; `None` where the file has none for it.
+fn services(text: &[u8], database: &str) -> Option<(u32, Vec<String>)> {
+    let (number, line) = text.lines().zip(1..).find_map(|(line, number)| {
         let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
-        line.strip_prefix(database.as_bytes())?.trim_ascii_start().strip_prefix(b":")
+        Some((number, line.strip_prefix(database.as_bytes())?.trim_ascii_start().strip_prefix(b":")?))
     })?;
     // Reactions like [NOTFOUND=return] stand between the services and may hold blanks.
     let mut inside = false;
@@ -115,7 +124,7 @@ fn services(text: &[u8], database: &str) -> Option<Vec<String>> {
             inside = false;
         }
     }
-    Some(names)
+    Some((number, names))
 }
 
 #[cfg(test)]

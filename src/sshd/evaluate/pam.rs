@@ -110,12 +110,15 @@ fn refusals(
         }
     }
     if findings.is_empty() {
-        let decided =
-            outcome.asked.iter().rev().find(|(_, code)| !matches!(*code, Code::SUCCESS | Code::IGNORE));
+        // The rule itself is at fault where it takes whatever the module answers for a refusal.
+        let failed = || {
+            let failed = |(_, code): &&(usize, Code)| !matches!(*code, Code::SUCCESS | Code::IGNORE);
+            outcome.asked.iter().rev().find(failed).map(|(at, _)| *at)
+        };
         let finding = Finding::blocks(CheckId::PamRefuses).wants("a stack that lets the user in").says(says);
-        let finding = match decided {
-            Some((at, _)) => {
-                let rule = &rules[*at];
+        let finding = match outcome.turned.or_else(failed) {
+            Some(at) => {
+                let rule = &rules[at];
                 finding.at(&rule.at.file).on_line(rule.at.line).is(rule.words())
             }
             None => {

@@ -95,7 +95,11 @@ fn privilege_separation_user(case: &mut Case<'_>) {
         .is("no user sshd")
         .wants("the line of the package")
         .says("Privilege separation user sshd does not exist");
-    let finding = super::account::unless_in_the_way(case.view, finding);
+    let finding = if case.system.passwd.by_name(b"sshd").is_some() {
+        super::account::of_name_services(case, "passwd", finding)
+    } else {
+        super::account::unless_in_the_way(case.view, finding)
+    };
     match case.system.names.passwd_service() {
         Some(service) if !case.system.names.passwd_from_file() => {
             let missing = format!("whether the name service {service} knows the user sshd");

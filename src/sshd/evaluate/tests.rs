@@ -172,7 +172,7 @@ impl Bed {
                 0o644,
                 0,
                 0,
-                b"\x7fELF",
+                b"\x7fELF pam_sm_acct_mgmt pam_sm_open_session",
             );
         }
         tree.file("/usr/sbin/unix_chkpwd", 0o2755, 0, 42, b"\x7fELF");

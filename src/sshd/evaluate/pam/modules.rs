@@ -1,7 +1,7 @@
 //! What the modules of Linux-PAM answer for one user, as far as the disk tells.
 
 use super::super::Case;
-use super::super::account::{shell_of, today};
+use super::super::account::{of_name_services, shell_of, today, unless_in_the_way};
 use super::super::hosts::{Tri, host_list};
 use super::limits;
 use super::stack::{Code, Handler, Kind, Rule};
@@ -27,6 +27,33 @@ impl Answer {
 
     fn because(code: Code, finding: Finding) -> Self {
         Self::Returns(code, Some(Box::new(finding)))
+    }
+}
+
+/// The most bytes of a module that are read.
+const MODULE_LIMIT: u64 = 4 << 20;
+
+/// What a module can be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    /// Nothing: it cannot be loaded.
+    Absent,
+    Of {
+        account: bool,
+        session: bool,
+    },
+    /// It is not known where modules lie, or what this one holds.
+    Unknown,
+}
+
+impl Parts {
+    fn has(self, kind: Kind) -> bool {
+        match (self, kind) {
+            (Self::Of { account, .. }, Kind::Account) => account,
+            (Self::Of { session, .. }, Kind::Session) => session,
+            (Self::Unknown, _) => true,
+            (Self::Absent, _) => false,
+        }
     }
 }
 
@@ -97,13 +124,18 @@ impl<'a> Host<'a> {
 
     pub(super) fn ask(&self, rule: &Rule) -> Answer {
         let Handler::Module(module) = &rule.handler else { return Answer::code(Code::PERM_DENIED) };
-        if !self.exists(module) {
+        let parts = self.parts(module);
+        if parts == Parts::Absent {
             let finding = Finding::blocks(CheckId::PamRefuses)
                 .at(&rule.at.file)
                 .on_line(rule.at.line)
                 .is(format!("{}: the module does not exist", rule.words()))
                 .wants("a module that is installed");
             return Answer::because(Code::MODULE_UNKNOWN, finding);
+        }
+        if !parts.has(self.kind) {
+            let why = format!("the module has no {} part", self.kind.word());
+            return Answer::because(Code::MODULE_UNKNOWN, self.refusal(rule, &why));
         }
         let file = module.rsplit('/').next().unwrap_or_default();
         let name = file.strip_suffix(".so").unwrap_or(file);
@@ -121,6 +153,8 @@ impl<'a> Host<'a> {
             ("pam_access", _) => self.access(rule),
             ("pam_listfile", _) => self.listfile(rule),
             ("pam_shells", _) => self.shells(rule),
+            // Written for auth and session; asked otherwise it says so.
+            ("pam_env", Kind::Account) => Answer::code(Code::SERVICE_ERR),
             ("pam_limits", Kind::Session) => self.limits(rule),
             ("pam_namespace", Kind::Session) => {
                 self.needs_empty(rule, "/etc/security/namespace.conf", Code::SESSION_ERR)
@@ -139,15 +173,30 @@ impl<'a> Host<'a> {
         }
     }
 
-    fn exists(&self, module: &str) -> bool {
-        let loads = |path: &Path| {
-            follow(self.case.view, path).is_ok_and(|found| found.stat.is_file() && found.stat.size > 0)
-        };
+    fn parts(&self, module: &str) -> Parts {
         if module.starts_with('/') {
-            return loads(Path::new(module));
+            return self.parts_of(Path::new(module));
         }
         // Where no directory of modules is known, nothing can be said against one.
-        self.directories.is_empty() || self.directories.iter().any(|directory| loads(&directory.join(module)))
+        if self.directories.is_empty() {
+            return Parts::Unknown;
+        }
+        let in_each = self.directories.iter().map(|directory| self.parts_of(&directory.join(module)));
+        in_each.into_iter().find(|parts| *parts != Parts::Absent).unwrap_or(Parts::Absent)
+    }
+
+    /// What dlsym(3) would find: the names of its functions stand in the module.
+    fn parts_of(&self, path: &Path) -> Parts {
+        let Ok(found) = follow(self.case.view, path) else { return Parts::Absent };
+        if !found.stat.is_file() || found.stat.size == 0 {
+            return Parts::Absent;
+        }
+        let Ok(content) = self.case.view.read(&found.path, MODULE_LIMIT) else { return Parts::Unknown };
+        if !content.starts_with(b"\x7fELF") {
+            return Parts::Absent;
+        }
+        let has = |name: &[u8]| content.find(name).is_some();
+        Parts::Of { account: has(b"pam_sm_acct_mgmt"), session: has(b"pam_sm_open_session") }
     }
 
     fn refusal(&self, rule: &Rule, why: &str) -> Finding {
@@ -184,7 +233,11 @@ impl<'a> Host<'a> {
                 .at("/etc/shadow")
                 .is(format!("no usable line for {}", self.case.name()))
                 .wants(format!("a line for {}", self.case.name()));
-            let finding = super::super::account::unless_in_the_way(self.case.view, finding);
+            let finding = if self.case.system.shadow.by_name(&self.user.name).is_some() {
+                of_name_services(self.case, "shadow", finding)
+            } else {
+                unless_in_the_way(self.case.view, finding)
+            };
             return Answer::because(Code::AUTHINFO_UNAVAIL, finding);
         };
         let today = today(self.case);

@@ -452,6 +452,8 @@ pub(super) struct Outcome {
     pub(super) code: Code,
     /// The rules that were asked, and what they returned.
     pub(super) asked: Vec<(usize, Code)>,
+    /// The rule that turned the stack against the user.
+    pub(super) turned: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -466,6 +468,7 @@ pub(super) fn dispatch(rules: &[Rule], answer: impl Fn(usize) -> Code) -> Outcom
     let (mut impression, mut status) = (Impression::Undefined, Code::PERM_DENIED);
     let mut before = [(impression, status); MAX_LEVEL + 1];
     let mut asked = Vec::new();
+    let mut turned = None;
     let mut previous = 0;
     let mut at = 0;
     while let Some(rule) = rules.get(at) {
@@ -481,6 +484,7 @@ pub(super) fn dispatch(rules: &[Rule], answer: impl Fn(usize) -> Code) -> Outcom
         let code = answer(at);
         asked.push((at, code));
         let mut decided = false;
+        let ruling = at;
         match rule.actions[usize::from(code.0)] {
             Action::Ignore => {}
             Action::Reset => (impression, status) = before[level],
@@ -514,6 +518,11 @@ pub(super) fn dispatch(rules: &[Rule], answer: impl Fn(usize) -> Code) -> Outcom
                 }
             }
         }
+        if impression == Impression::Negative {
+            turned.get_or_insert(ruling);
+        } else {
+            turned = None;
+        }
         if decided {
             while rules.get(at + 1).is_some_and(|next| next.level >= rule.level) {
                 at += 1;
@@ -524,7 +533,7 @@ pub(super) fn dispatch(rules: &[Rule], answer: impl Fn(usize) -> Code) -> Outcom
     if status == Code::SUCCESS && impression != Impression::Positive {
         status = Code::PERM_DENIED;
     }
-    Outcome { code: status, asked }
+    Outcome { code: status, asked, turned }
 }
 
 #[cfg(test)]
