@@ -94,6 +94,20 @@ impl std::fmt::Display for Location {
     }
 }
 
+/// A line of the volume, and the part of it that is meant. Hashes and long runs of base64 are left out, and what is far
+/// from the part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// Where the part begins in the line, in characters, counted from 1.
+    pub column: u32,
+    /// The line before it.
+    pub before: String,
+    /// The part; empty where something is missing there.
+    pub marked: String,
+    /// The line behind it.
+    pub after: String,
+}
+
 /// One thing that a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -113,6 +127,8 @@ pub struct Finding {
     pub sshd_says: Option<String>,
     /// What mends it here; the check's own class unless this case differs.
     pub fixed_by: FixedBy,
+    /// The line as it stands there, once it has been looked up.
+    pub quote: Option<Box<Quote>>,
 }
 
 impl Finding {
@@ -128,6 +144,7 @@ impl Finding {
             wants: String::new(),
             sshd_says: None,
             fixed_by: check.fixed_by(),
+            quote: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! patches of the distributions. All of it is pure: it asks a view, and is told the time.
 
 pub mod build;
+pub mod cite;
 pub mod config;
 pub mod evaluate;
 pub mod pattern;

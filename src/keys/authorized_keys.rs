@@ -108,6 +108,18 @@ pub fn commented_keys(content: &[u8]) -> Vec<(u32, PublicKey)> {
     comments.flat_map(|(line, number)| hidden::find(line).into_iter().map(move |key| (number, key))).collect()
 }
 
+/// Where in a line the option begins that this sshd refuses, in bytes; `None` where it refuses none.
+#[must_use]
+pub fn fault_at(line: &[u8], build: &Build) -> Option<usize> {
+    let text = skip_blanks(line);
+    // Without options there is none to refuse.
+    if read_key(text, build).is_ok() {
+        return None;
+    }
+    let (at, _) = options::parse_at(text, build).err()?;
+    Some(line.len() - text.len() + at)
+}
+
 /// What sshd's reader hands on of a line.
 enum Text<'a> {
     Whole(&'a [u8]),

@@ -162,6 +162,12 @@ impl Reach<'_> {
         if self.home_path().is_some_and(|home| home.starts_with(path)) || self.in_home(path) {
             return true;
         }
+        // The shell is named by the administrator, and lies among what is root's.
+        let shell = super::scope::path_of(&self.user.shell);
+        let mut to_shell = walk(view, &shell).steps.into_iter();
+        if to_shell.any(|step| step.path == path && step.stat.is_dir() && step.stat.uid == 0) {
+            return true;
+        }
         self.files.iter().any(|file| {
             !self.strays(view, &file.path)
                 && walk(view, &file.path).steps.iter().any(|step| step.path == path)

@@ -19,6 +19,7 @@ pub fn mend(builder: &mut Builder<'_>, ask: &dyn Fn(&dyn View) -> Evaluation) {
     fix::mend(builder, FixedBy::System, ask, &|view, finding| match (finding.check, &finding.path) {
         (CheckId::HostsDeny, Some(path)) => wrappers(view, path, finding),
         (CheckId::SudoersMode, Some(path)) => vec![sudo(view, path, finding)],
+        (CheckId::ShellNotExecutable, Some(path)) => vec![program(view, path, finding)],
         _ => Vec::new(),
     });
 }
@@ -87,6 +88,22 @@ fn sudo(view: &dyn View, path: &Path, finding: &Finding) -> Proposal {
         push(Change::SetMode { from: stat.mode, to: mode });
     }
     Ok(actions)
+}
+
+/// What every program needs, a library or a directory of the system's, gets the bits that everybody else's have.
+fn program(view: &dyn View, path: &Path, finding: &Finding) -> Proposal {
+    const SYSTEM: [&str; 5] = ["/usr", "/lib", "/lib64", "/bin", "/sbin"];
+    let stat = view.lstat(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let wanted = finding.wants.split(' ').next().filter(|mode| mode.len() == 4);
+    let wanted = wanted.and_then(|mode| u32::from_str_radix(mode, 8).ok());
+    let is_one = stat.is_dir() || (stat.is_file() && stat.nlink == 1);
+    match wanted.filter(|_| is_one && stat.uid == 0 && SYSTEM.iter().any(|base| path.starts_with(base))) {
+        Some(mode) if stat.mode != mode => {
+            let change = Change::SetMode { from: stat.mode, to: mode };
+            Ok(vec![Action { path: path.to_owned(), change, why: why(finding) }])
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{Report, UndoneStep, UserReport, escape};
 use crate::error::Refusal;
-use crate::finding::{CheckId, Finding, Location, Severity};
+use crate::finding::{CheckId, Finding, Location, Quote, Severity};
 use crate::plan::{Applied, Outcome};
 use crate::volume::ListedDisk;
 use serde_json::{Value, json};
@@ -169,7 +169,17 @@ fn user(user: &UserReport, explain: bool) -> Value {
     if explain {
         let steps = last.trace.iter();
         value["trace"] = steps
-            .map(|step| json!({ "step": step.step, "detail": step.detail, "passed": step.passed }))
+            .map(|step| {
+                json!({
+                    "step": step.step,
+                    "detail": step.detail,
+                    "passed": step.passed,
+                    "file": step.at.as_ref().map(|at| escape::json(at.file.as_os_str())),
+                    "line": step.at.as_ref().map(|at| at.line),
+                    "column": step.quote.as_ref().map(|quote| quote.column),
+                    "quote": step.quote.as_deref().map(quote),
+                })
+            })
             .collect();
     }
     value
@@ -188,11 +198,20 @@ fn finding(finding: &Finding) -> Value {
         },
         "path": finding.path.as_ref().map(|path| escape::json(path.as_os_str())),
         "line": finding.line,
+        "column": finding.quote.as_ref().map(|quote| quote.column),
+        "quote": finding.quote.as_deref().map(quote),
         "is": finding.is,
         "wants": finding.wants,
         "sshd_says": finding.sshd_says,
         "fixed_by": finding.fixed_by.word(),
     })
+}
+
+/// The line, and which of its characters are meant: from the first to before the last.
+fn quote(quote: &Quote) -> Value {
+    let from = quote.before.chars().count();
+    let text = format!("{}{}{}", quote.before, quote.marked, quote.after);
+    json!({ "text": text, "from": from, "to": from + quote.marked.chars().count() })
 }
 
 fn outcome(outcome: &Outcome) -> (&'static str, Option<&String>) {

@@ -5,7 +5,7 @@ use super::escape;
 use super::output::Style;
 use super::{Names, Proof, Report, Unmount, UserReport};
 use crate::error::Refusal;
-use crate::finding::{CheckId, Finding, FixedBy, Location, Severity, Verdict};
+use crate::finding::{CheckId, Finding, FixedBy, Location, Quote, Severity, Verdict};
 use crate::plan::{Applied, Change, Outcome};
 use crate::sshd::Evaluation;
 use crate::view::Stat;
@@ -242,8 +242,17 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
         let _ = writeln!(out, "  What sshd does, step by step:");
         for step in &answer.trace {
             let mark = if step.passed { style.paint(GREEN, "ok") } else { style.paint(RED, "NO") };
-            let text = format!("{mark}  {}: {}", escape::words(&step.step), escape::words(&step.detail));
+            let place = step.at.as_ref().map_or_else(String::new, |at| {
+                let column =
+                    step.quote.as_ref().map_or_else(String::new, |quote| format!(":{}", quote.column));
+                format!(" ({}:{}{column})", escape::path(&at.file), at.line)
+            });
+            let text =
+                format!("{mark}  {}: {}{place}", escape::words(&step.step), escape::words(&step.detail));
             let _ = writeln!(out, "{}", wrap(&text, 4, 8, style));
+            if let Some(quote) = step.quote.as_ref().filter(|_| !step.passed) {
+                out.push_str(&quoted(quote, 10, style));
+            }
         }
     }
     out
@@ -353,7 +362,9 @@ fn finding(finding: &Finding, alone: bool, style: Style) -> String {
         };
         let place = finding.path.as_ref().map_or_else(String::new, |path| {
             let line = finding.line.map_or_else(String::new, |line| format!(":{line}"));
-            format!("{}{line}: ", escape::path(path))
+            let column =
+                finding.quote.as_ref().map_or_else(String::new, |quote| format!(":{}", quote.column));
+            format!("{}{line}{column}: ", escape::path(path))
         });
         let _ = writeln!(
             out,
@@ -361,9 +372,14 @@ fn finding(finding: &Finding, alone: bool, style: Style) -> String {
             wrap(&format!("{mark}  {place}{meaning} [{}]", finding.check.name()), 2, 6, style)
         );
     } else {
-        let line = finding.line.map_or_else(String::new, |line| format!("line {line}: "));
+        let column =
+            finding.quote.as_ref().map_or_else(String::new, |quote| format!(", column {}", quote.column));
+        let line = finding.line.map_or_else(String::new, |line| format!("line {line}{column}: "));
         let _ =
             writeln!(out, "{}", wrap(&format!("{line}{meaning} [{}]", finding.check.name()), 6, 8, style));
+    }
+    if let Some(quote) = &finding.quote {
+        out.push_str(&quoted(quote, 10, style));
     }
     let mut facts = Vec::new();
     if !finding.is.is_empty() {
@@ -382,6 +398,16 @@ fn finding(finding: &Finding, alone: bool, style: Style) -> String {
         let _ = writeln!(out, "{}", wrap(&format!("fixed by: {fix}"), 8, 10, style));
     }
     out
+}
+
+/// The line, and below it a caret under the place.
+fn quoted(quote: &Quote, indent: usize, style: Style) -> String {
+    let blank = " ".repeat(indent);
+    let (before, marked) = (escape::words(&quote.before), escape::words(&quote.marked));
+    let under = format!("^{}", "~".repeat(marked.width().saturating_sub(1)));
+    let gap = " ".repeat(before.width());
+    let line = format!("{before}{marked}{}", escape::words(&quote.after));
+    format!("{blank}{}\n{blank}{gap}{}\n", line.trim_end(), style.paint(YELLOW, &under))
 }
 
 pub(super) fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static str> {

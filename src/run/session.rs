@@ -15,6 +15,7 @@ use crate::report::output::{self, Style};
 use crate::report::progress::CopyProgress;
 use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
 use crate::root::Root;
+use crate::sshd::cite::cite;
 use crate::sshd::evaluate::{self, Client, Evaluation, Question, System};
 use crate::view::{LookError, View};
 use crate::volume::{
@@ -236,6 +237,7 @@ impl Session {
     /// Would sshd accept?
     pub(super) fn ask(&self, seen: &Seen<'_>, question: &Question<'_>) -> Evaluation {
         let mut answer = evaluate::evaluate(&seen.inventory, &seen.system, question);
+        cite(&seen.inventory, &seen.system.build, &mut answer);
         if self.mounted.info.journal == FsJournal::Dirty {
             // What is seen is older than what was written: no answer from it holds.
             answer.verdict = Verdict::Unknown;

@@ -61,6 +61,19 @@ pub enum PermitRootLogin {
     No,
 }
 
+impl PermitRootLogin {
+    /// As it is written in the file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::ProhibitPassword => "prohibit-password",
+            Self::ForcedCommandsOnly => "forced-commands-only",
+            Self::No => "no",
+        }
+    }
+}
+
 /// What is in force for one connection: global lines, overridden by the matching Match blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of sshd_config(5)")]
@@ -184,6 +197,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The files that were read, the first of them sshd_config itself.
+    #[must_use]
+    pub fn read_files(&self) -> Vec<String> {
+        self.sources.files.iter().map(|file| file.path.display().to_string()).collect()
+    }
+
     /// Reads /etc/ssh/sshd_config of the volume with all that it includes. `options` are those of the command line
     /// (`-o Keyword=value`, from the unit or its environment files), which come first.
     #[must_use]

@@ -6,9 +6,9 @@
 //! verdict is sshd's all the same, since one refusal is enough.
 
 use super::build::Build;
-use super::config::{Config, Connection, Effective, Undecided, command_line_options};
+use super::config::{Config, Connection, Effective, Setting, Undecided, command_line_options};
 use crate::accounts::{Group, Passwd, PasswdEntry, Shadow};
-use crate::finding::{CheckId, Finding, Severity, Verdict};
+use crate::finding::{CheckId, Finding, Location, Quote, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::permissions::Identity;
 use crate::view::{LookError, Stat, TEXT_LIMIT, View, follow, read_following, walk};
@@ -101,9 +101,9 @@ pub struct KeyEvaluation {
     /// Its verdict.
     pub verdict: Verdict,
     /// The file and line that sshd would accept it by.
-    pub found: Option<crate::finding::Location>,
+    pub found: Option<Location>,
     /// The first file and line with this key, also where sshd refuses the file or the line.
-    pub stands: Option<crate::finding::Location>,
+    pub stands: Option<Location>,
 }
 
 /// One file of keys that sshd would open for the user, in its order.
@@ -126,6 +126,12 @@ pub struct TraceStep {
     pub detail: String,
     /// Did it pass?
     pub passed: bool,
+    /// The line that decided it.
+    pub at: Option<Location>,
+    /// What of the line is meant.
+    pub word: String,
+    /// The line as it stands there, once it has been looked up.
+    pub quote: Option<Box<Quote>>,
 }
 
 /// The answer.
@@ -315,7 +321,35 @@ impl<'a> Case<'a> {
     }
 
     fn traced(&mut self, step: impl Into<String>, detail: impl Into<String>, passed: bool) {
-        self.trace.push(TraceStep { step: step.into(), detail: detail.into(), passed });
+        self.traced_at(step, None, "", detail, passed);
+    }
+
+    /// A step that a line decides; `word` is the part of it that is meant.
+    fn traced_at(
+        &mut self,
+        step: impl Into<String>,
+        at: Option<&Location>,
+        word: impl Into<String>,
+        detail: impl Into<String>,
+        passed: bool,
+    ) {
+        self.trace.push(TraceStep {
+            step: step.into(),
+            detail: detail.into(),
+            passed,
+            at: at.cloned(),
+            word: word.into(),
+            quote: None,
+        });
+    }
+
+    /// A keyword of the configuration, with the value in force.
+    fn traced_setting<T>(&mut self, keyword: &str, value: &str, setting: &Setting<T>, passed: bool) {
+        let detail = match &setting.at {
+            Some(_) => value.to_owned(),
+            None => format!("{value} (default)"),
+        };
+        self.traced_at(keyword, setting.at.as_ref(), value, detail, passed);
     }
 
     /// What the volume would not give: an I/O error on passwd leaves every answer open.

@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("several-targets-are-a-line-each", Needs::Root, several_targets),
         ("options-before-a-given-key-are-told-to-be-left-out", Needs::Root, options_before_the_key),
         ("a-change-that-cannot-be-told-is-a-failure", Needs::Root, untold_change),
+        ("each-step-of-sshd-is-explained-with-its-line", Needs::Root, explained),
         ("undo-leaves-another-volume-untouched", Needs::Loop, undo_elsewhere),
     ];
     trials.iter().map(|&(name, needs, run)| Case::new(format!("answers::{name}"), needs, run)).collect()
@@ -49,6 +50,55 @@ fn new_key(scratch: &Scratch) -> Result<std::path::PathBuf> {
     let file = scratch.join("new_key");
     script("ssh-keygen -q -t ed25519 -N '' -C new -f \"$F\"", &[("F", &file)])?;
     Ok(scratch.join("new_key.pub"))
+}
+
+fn explained() -> Result<()> {
+    let tree = Tree::healthy()?;
+    let key = public_key()?;
+    let options = ["--explain", "--user", USER, "--from", "127.0.0.1"];
+    let healthy = diagnose(&tree.path, &options, &[&key])?.expect(&[0])?.json()?;
+    let steps = healthy.value["users"][0]["trace"].as_array().cloned().unwrap_or_default();
+    ensure!(steps.iter().all(|step| step["passed"] == true), "{}", healthy.transcript());
+    // In sshd's order: it starts, knows the user, takes the key from its line, asks PAM, opens a session.
+    let order =
+        ["host key", "the user", "PubkeyAuthentication", "the key line", "PAM account", "the session"];
+    let at = |name: &str| {
+        let step = |step: &Value| step["step"].as_str().is_some_and(|word| word.starts_with(name));
+        steps.iter().position(step)
+    };
+    let places: Vec<Option<usize>> = order.iter().map(|name| at(name)).collect();
+    ensure!(places.iter().all(Option::is_some) && places.is_sorted(), "{order:?} at {places:?}");
+    let line = &steps[places[3].unwrap_or_default()];
+    ensure!(
+        line["file"] == "/home/admin/.ssh/authorized_keys" && line["line"] == 1 && line["column"] == 1,
+        "{line}"
+    );
+
+    tree.change(
+        "sed -i '1iDenyUsers bob ad* eve\\nPubkeyAuthentication true' $R/etc/ssh/sshd_config; \
+         sed -i 's/^/no-pty,nosuch /' $R/home/admin/.ssh/authorized_keys",
+    )?;
+    let mut arguments: Vec<&OsStr> = vec!["diagnose".as_ref()];
+    arguments.extend(options.iter().map(OsStr::new));
+    arguments.extend([OsStr::new("--key"), key.as_os_str(), tree.path.as_os_str()]);
+    let text = volrescue(&arguments)?.expect(&[1])?.stdout;
+    let cited = [
+        ("sshd_config:1:15", "DenyUsers bob ad* eve\n                        ^~~\n"),
+        ("sshd_config:2:22", "PubkeyAuthentication true\n                               ^~~~\n"),
+        ("line 1, column 8", "no-pty,nosuch ssh-ed25519"),
+    ];
+    for (place, quote) in cited {
+        ensure!(text.contains(place) && text.contains(quote), "{place}: {quote}\n{text}");
+    }
+    let broken = diagnose(&tree.path, &options, &[&key])?.expect(&[1])?.json()?;
+    let findings = broken.value["users"][0]["findings"].as_array().cloned().unwrap_or_default();
+    let denied =
+        findings.iter().find(|finding| finding["check"] == "denied-user").cloned().unwrap_or_default();
+    ensure!(
+        denied["column"] == 15 && denied["quote"]["from"] == 14 && denied["quote"]["to"] == 17,
+        "{denied}"
+    );
+    Ok(())
 }
 
 fn linked_passwd() -> Result<()> {

@@ -224,7 +224,12 @@ impl Trial {
         if !real.accepted {
             for finding in now.value["users"][0]["findings"].as_array().into_iter().flatten() {
                 let class = finding["fixed_by"].as_str().unwrap_or_default();
-                if finding["severity"] == "blocks" && !["nothing", "system", "key"].contains(&class) {
+                // Why the plan leaves it stands in its notes.
+                let notes = document.value["notes"].as_array().into_iter().flatten();
+                let path = finding["path"].as_str().unwrap_or_default();
+                let told = |note: &str| note.contains(path) || note.contains("would be locked out");
+                let named = notes.filter_map(serde_json::Value::as_str).any(told);
+                if !named && finding["severity"] == "blocks" && !["nothing", "key"].contains(&class) {
                     ours = format!("refuse, though {} is for {class}", finding["check"]);
                     agreement = Agreement::Disagree;
                 }

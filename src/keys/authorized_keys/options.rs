@@ -88,21 +88,28 @@ fn has_inconsistent_mask(pattern: &[u8]) -> bool {
 /// # Errors
 /// Why this sshd refuses the line.
 pub(super) fn parse(text: &[u8], build: &Build) -> Result<Options, String> {
+    parse_at(text, build).map_err(|(_, why)| why)
+}
+
+/// The same; the error also tells where the option begins that it is about.
+pub(super) fn parse_at(text: &[u8], build: &Build) -> Result<Options, (usize, String)> {
     let mut reader = Reader { rest: text, modern: build.at_least(7, 7) };
     let mut options = Options::default();
     while !reader.at_end() {
-        reader.item(&mut options, build)?;
+        let start = text.len() - reader.rest.len();
+        reader.item(&mut options, build).map_err(|why| (start, why))?;
         match reader.rest.first() {
             None | Some(b' ' | b'\t') => break,
             Some(b',') => reader.rest = &reader.rest[1..],
-            Some(_) => return Err("an option that this sshd does not know".into()),
+            Some(_) => return Err((start, "an option that this sshd does not know".into())),
         }
         if reader.modern && reader.rest.is_empty() {
-            return Err("the options end with a comma".into());
+            return Err((start, "the options end with a comma".into()));
         }
     }
     if reader.modern && options.principals.is_some() && !options.cert_authority {
-        return Err("principals= on a line without cert-authority".into());
+        let at = text.to_ascii_lowercase().find(b"principals=").unwrap_or(0);
+        return Err((at, "principals= on a line without cert-authority".into()));
     }
     Ok(options)
 }

@@ -3,7 +3,7 @@
 use super::Case;
 use super::hosts::{Tri, host_list};
 use crate::accounts::PasswdEntry;
-use crate::finding::{CheckId, Finding, FixedBy, Severity};
+use crate::finding::{CheckId, Finding, FixedBy, Location, Severity};
 use crate::sshd::config::Setting;
 use crate::sshd::pattern::{match_pattern, split_user_pattern};
 
@@ -16,11 +16,9 @@ pub(super) fn find<'a>(case: &mut Case<'a>) -> Option<&'a PasswdEntry> {
     let system = case.system;
     let user = &case.question.user;
     if let Some(entry) = system.entry(user) {
-        case.traced(
-            "the user",
-            format!("/etc/passwd:{}: uid {}, gid {}", entry.line, entry.uid, entry.gid),
-            true,
-        );
+        let at = Location { file: "/etc/passwd".into(), line: entry.line };
+        let detail = format!("{}, uid {}, gid {}, home {}", entry.name, entry.uid, entry.gid, entry.home);
+        case.traced_at("the user", Some(&at), entry.name.to_string(), detail, true);
         let others: Vec<String> = system
             .passwd
             .entries
@@ -111,6 +109,8 @@ fn what_is_there(case: &Case<'_>) -> String {
 
 /// auth.c, `allowed_user`.
 pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry) {
+    let use_pam = &case.effective.use_pam;
+    case.traced_setting("UsePAM", if use_pam.value { "yes" } else { "no" }, use_pam, true);
     if !case.effective.use_pam.value {
         locked(case, user);
         expired(case, user);
@@ -124,6 +124,17 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry) {
             .wants("RefuseConnection no")
             .says(format!("administratively prohibited connection for {}", case.name()));
         case.refuse(finding);
+    }
+}
+
+/// A file that keeps everybody out. Another thing in its place is a person's to take away.
+pub(super) fn nologin_present(view: &dyn View, path: &Path) -> Finding {
+    let finding = Finding::blocks(CheckId::NologinFile).at(path).wants("absent");
+    match view.lstat(path) {
+        Ok(stat) if !stat.is_file() && view.read_link(path).is_err() => {
+            finding.is(stat.kind.words()).fixed_by(FixedBy::Nothing)
+        }
+        _ => finding.is("present"),
     }
 }
 
@@ -142,7 +153,9 @@ fn locked(case: &mut Case<'_>, user: &PasswdEntry) {
         Some(entry) => (entry.is_locked_for_sshd(), "/etc/shadow", entry.line),
         None => (user.password.0.starts_with(b"!"), "/etc/passwd", user.line),
     };
-    case.traced("UsePAM no: is the account locked", format!("{file}:{line}"), !locked);
+    let at = Location { file: file.into(), line };
+    let detail = if locked { "locked" } else { "not locked" };
+    case.traced_at("UsePAM no, the lock", Some(&at), "", detail, !locked);
     if locked {
         let finding = Finding::blocks(CheckId::AccountLocked)
             .at(file)
@@ -171,11 +184,9 @@ fn expired(case: &mut Case<'_>, user: &PasswdEntry) {
     let Some(entry) = case.system.shadow.by_name(&user.name) else { return };
     let Some(expire) = entry.expire.filter(|day| *day != -1) else { return };
     let expired = today(case) > expire;
-    case.traced(
-        "UsePAM no: has the account expired",
-        format!("/etc/shadow:{}: day {expire}", entry.line),
-        !expired,
-    );
+    let at = Location { file: "/etc/shadow".into(), line: entry.line };
+    let detail = format!("on day {expire}, today is {}", today(case));
+    case.traced_at("UsePAM no, the expiry", Some(&at), expire.to_string(), detail, !expired);
     if expired {
         let finding = Finding::blocks(CheckId::AccountExpired)
             .at("/etc/shadow")
@@ -199,9 +210,16 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry) {
     }
     let shell = shell_of(user);
     let at = |finding: Finding| finding.at("/etc/passwd").on_line(user.line);
+    let line = Location { file: "/etc/passwd".into(), line: user.line };
     match follow(case.view, Path::new(&*shell.to_os_str_lossy())) {
         Err(error) => {
-            case.traced("the login shell", format!("{shell}: {error}"), false);
+            case.traced_at(
+                "the login shell",
+                Some(&line),
+                shell.to_string(),
+                format!("{shell}: {error}"),
+                false,
+            );
             let finding = at(Finding::blocks(CheckId::ShellMissing))
                 .is(format!("{shell:?} does not exist"))
                 .wants("a shell that exists")
@@ -209,7 +227,8 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry) {
             case.refuse(finding);
         }
         Ok(found) if !found.stat.is_file() || found.stat.mode & 0o111 == 0 => {
-            case.traced("the login shell", format!("{shell}: {}", found.stat.mode_owner()), false);
+            let detail = format!("{shell}: {}", found.stat.mode_owner());
+            case.traced_at("the login shell", Some(&line), shell.to_string(), detail, false);
             let is = if found.stat.is_file() {
                 found.stat.mode_owner()
             } else {
@@ -222,7 +241,10 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry) {
                 .says(format!("User {} not allowed because shell {shell} is not executable", case.name()));
             case.refuse(finding);
         }
-        Ok(_) => case.traced("the login shell", shell.to_string(), true),
+        Ok(found) => {
+            let detail = format!("{shell}: {}", found.stat.mode_owner());
+            case.traced_at("the login shell", Some(&line), shell.to_string(), detail, true);
+        }
     }
 }
 
@@ -238,7 +260,7 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
                     .is(format!("DenyUsers {}", word.value))
                     .wants(format!("no word that matches {}", user.name))
                     .says(format!("User {} from  not allowed because listed in DenyUsers", case.name()));
-                case.traced("DenyUsers", format!("matches {}", word.value), false);
+                case.traced_setting("DenyUsers", &word.value.to_string(), word, false);
                 case.refuse(finding);
                 break;
             }
@@ -260,7 +282,8 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
                 case.refuse(finding);
             }
         }
-        case.traced("AllowUsers", words(&effective.allow_users), allowed);
+        let first = &effective.allow_users[0];
+        case.traced_at("AllowUsers", first.at.as_ref(), "", words(&effective.allow_users), allowed);
     }
     if effective.deny_groups.is_empty() && effective.allow_groups.is_empty() {
         return;
@@ -287,7 +310,7 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
     }
     let member = |word: &Setting<BString>| groups.iter().any(|group| match_pattern(group, &word.value));
     if let Some(word) = effective.deny_groups.iter().find(|word| member(word)) {
-        case.traced("DenyGroups", format!("matches {}", word.value), false);
+        case.traced_setting("DenyGroups", &word.value.to_string(), word, false);
         let finding = at_setting(Finding::blocks(CheckId::DeniedUser), word)
             .is(format!("DenyGroups {}", word.value))
             .wants(format!("no word that matches a group of {}", user.name))
@@ -298,7 +321,8 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
         return;
     }
     let allowed = effective.allow_groups.iter().any(member);
-    case.traced("AllowGroups", words(&effective.allow_groups), allowed);
+    let first = &effective.allow_groups[0];
+    case.traced_at("AllowGroups", first.at.as_ref(), "", words(&effective.allow_groups), allowed);
     if allowed {
         return;
     }

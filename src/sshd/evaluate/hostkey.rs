@@ -24,7 +24,13 @@ pub(super) fn check(case: &mut Case<'_>) -> Vec<String> {
         let path = absolute(&setting.value);
         let key = look(case, &path);
         present |= !matches!(key, Key::Absent);
-        case.traced("host keys", path.display().to_string(), matches!(key, Key::Good(_)));
+        let (detail, good) = match &key {
+            Key::Absent => ("absent".to_owned(), false),
+            Key::Good(algorithm) => (algorithm.clone(), true),
+            Key::Bad(finding) => (finding.is.clone(), false),
+        };
+        let detail = format!("{}: {detail}", path.display());
+        case.traced_at("host key", setting.at.as_ref(), setting.value.to_string(), detail, good);
         match key {
             Key::Absent => {}
             Key::Good(algorithm) => loaded.push(algorithm),

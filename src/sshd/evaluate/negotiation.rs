@@ -79,10 +79,11 @@ fn serves(loaded: &str, algorithm: &str) -> bool {
 }
 
 fn one(case: &mut Case<'_>, keyword: &str, setting: &Setting<Vec<String>>, matches: bool, says: &str) {
+    let detail = if matches { "shared with a current client" } else { "nothing that a current client has" };
+    case.traced_at(keyword, setting.at.as_ref(), setting.value.join(","), detail, matches);
     if matches {
         return;
     }
-    case.traced("key exchange", format!("{keyword} has nothing that a current client has"), false);
     let finding = at_setting(Finding::blocks(CheckId::NegotiationFails), setting)
         .is(format!("{keyword} {}", setting.value.join(",")))
         .wants("an algorithm that current clients have")

@@ -54,7 +54,12 @@ fn stage(case: &mut Case<'_>, user: &PasswdEntry, loaded: &Loaded, kind: Kind) {
     let step = format!("PAM {} of {}", kind.word(), loaded.service);
     if decided {
         let passed = passes(&outcomes[0]);
-        case.traced(step, format!("{} rules", rules.len()), passed);
+        for (at, code) in &outcomes[0].asked {
+            let rule = &rules[*at];
+            let detail = format!("{} says {}", rule.words(), code.name());
+            case.traced_at(&step, Some(&rule.at), rule.module(), detail, !rule.counts(*code));
+        }
+        case.traced(step, if passed { "lets the user in" } else { "refuses" }, passed);
         if !passed {
             let findings = refusals(case, loaded, rules, &answers, &outcomes[0], kind);
             for finding in findings {

@@ -47,9 +47,7 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
             file.findings.retain(|finding| finding.check != CheckId::KeyFileMissing);
         }
     }
-    for file in &opened {
-        trace_file(case, file);
-    }
+    trace_files(case, &opened);
     let lines: Vec<Vec<(u32, Line)>> = opened
         .iter()
         .map(|file| file.content.as_deref().map_or_else(Vec::new, |content| parse(content, case.build())))
@@ -144,7 +142,8 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
 fn methods(case: &mut Case<'_>) {
     let effective = case.effective;
     let pubkey = &effective.pubkey_authentication;
-    case.traced("PubkeyAuthentication", if pubkey.value { "yes" } else { "no" }, pubkey.value);
+    let word = if pubkey.value { "yes" } else { "no" };
+    case.traced_setting("PubkeyAuthentication", word, pubkey, pubkey.value);
     if !pubkey.value {
         let finding = at_setting(Finding::blocks(CheckId::PubkeyAuthenticationOff), pubkey)
             .is("PubkeyAuthentication no")
@@ -154,9 +153,10 @@ fn methods(case: &mut Case<'_>) {
     let methods = &effective.authentication_methods;
     let enough =
         methods.value.is_empty() || methods.value.iter().any(|list| list == "publickey" || list == "any");
+    let lists: Vec<String> = methods.value.iter().map(ToString::to_string).collect();
+    let shown = if lists.is_empty() { "any".to_owned() } else { lists.join(" ") };
+    case.traced_setting("AuthenticationMethods", &shown, methods, enough);
     if !enough {
-        let lists: Vec<String> = methods.value.iter().map(ToString::to_string).collect();
-        case.traced("AuthenticationMethods", lists.join(" "), false);
         let finding = at_setting(Finding::blocks(CheckId::MoreMethodsNeeded), methods)
             .is(format!("AuthenticationMethods {}", lists.join(" ")))
             .wants("a list that is publickey alone");
@@ -166,8 +166,11 @@ fn methods(case: &mut Case<'_>) {
 
 fn root_login(case: &mut Case<'_>, user: &PasswdEntry) {
     let setting = &case.effective.permit_root_login;
+    if user.uid == 0 {
+        let passed = setting.value != PermitRootLogin::No;
+        case.traced_setting("PermitRootLogin", setting.value.word(), setting, passed);
+    }
     if user.uid == 0 && setting.value == PermitRootLogin::No {
-        case.traced("PermitRootLogin", "no", false);
         let finding = at_setting(Finding::blocks(CheckId::RootLoginDenied), setting)
             .is("PermitRootLogin no")
             .wants("PermitRootLogin prohibit-password")
@@ -190,17 +193,39 @@ fn unknown_tokens(case: &mut Case<'_>, user: &PasswdEntry) {
     }
 }
 
-fn trace_file(case: &mut Case<'_>, file: &Opened) {
+/// The way to each file, directory by directory as far as sshd comes, and what became of it.
+fn trace_files(case: &mut Case<'_>, files: &[Opened]) {
     let strict = if case.effective.strict_modes.value { "StrictModes: " } else { "" };
-    let detail = match file.state {
-        State::Missing => format!("{}: no such file", file.path.display()),
-        State::Usable => file.shown().display().to_string(),
-        State::Refused | State::Unknown => {
-            let why = file.findings.first().map_or("refused", |finding| finding.check.name());
-            format!("{}: {why}", file.shown().display())
+    let setting = &case.effective.authorized_keys_file;
+    let mut passed = Vec::new();
+    for file in files {
+        for node in picture(&file.walk) {
+            let Some(stat) = node.stat else { continue };
+            if passed.contains(&node.path) {
+                continue;
+            }
+            let fault = file.findings.iter().find(|finding| finding.path.as_ref() == Some(&node.path));
+            let wants = fault.map_or_else(String::new, |fault| format!(", wants {}", fault.wants));
+            let link = node.link.map_or_else(String::new, |target| format!(" -> {}", target.display()));
+            let detail = format!("{}{link} {}{wants}", node.path.display(), stat.mode_owner());
+            case.traced(format!("{strict}the way to the keys"), detail, fault.is_none());
+            passed.push(node.path);
         }
-    };
-    case.traced(format!("{strict}the file of keys"), detail, file.state == State::Usable);
+        let other = files.iter().any(|other| other.state != State::Missing);
+        let (detail, good) = match file.state {
+            // Nothing is wrong where another is there.
+            State::Missing if other => {
+                (format!("{}: no such file, which is no fault", file.path.display()), true)
+            }
+            State::Missing => (format!("{}: no such file", file.path.display()), false),
+            State::Usable => (file.shown().display().to_string(), true),
+            State::Refused | State::Unknown => {
+                let why = file.findings.first().map_or("refused", |finding| finding.check.name());
+                (format!("{}: {why}", file.shown().display()), false)
+            }
+        };
+        case.traced_at("the file of keys", setting.at.as_ref(), "", detail, good);
+    }
 }
 
 /// Where each key stands, in sshd's order.
@@ -320,7 +345,13 @@ impl Trial<'_> {
     fn algorithm(&self, case: &mut Case<'_>, key: &PublicKey, judgement: &mut Judgement) {
         let effective = case.effective;
         let setting = &effective.pubkey_accepted_algorithms;
-        if !accepted_by(&setting.value, key, case.build()) {
+        let accepted = accepted_by(&setting.value, key, case.build());
+        let step =
+            if case.build().at_least(8, 5) { "PubkeyAcceptedAlgorithms" } else { "PubkeyAcceptedKeyTypes" };
+        let detail = if accepted { "accepted" } else { "not accepted" };
+        let detail = format!("{} is {detail}", key.algorithm);
+        case.traced_at(step, setting.at.as_ref(), setting.value.join(","), detail, accepted);
+        if !accepted {
             let offered = client_algorithms(key, case.build());
             let offered = offered.first().map_or(key.algorithm.as_str(), String::as_str);
             let says = match case.build().version {
@@ -368,7 +399,13 @@ impl Trial<'_> {
             let at = Location { file: file.shown().to_owned(), line: place.line };
             match self.line(case, place.key, &at) {
                 LineAnswer::Allows => {
-                    case.traced("the key line", at.to_string(), true);
+                    case.traced_at(
+                        "the key line",
+                        Some(&at),
+                        key.algorithm.as_str(),
+                        key.fingerprint(),
+                        true,
+                    );
                     judgement.found = Some(at.clone());
                     self.command_of(case, place.key, &at, judgement);
                     // A doubtful line before this one may win, with its own command; without one both let in.
@@ -381,7 +418,7 @@ impl Trial<'_> {
                     return;
                 }
                 LineAnswer::Denies(finding) => {
-                    case.traced("the key line", format!("{at}: {}", finding.is), false);
+                    case.traced_at("the key line", Some(&at), "", &finding.is, false);
                     denials.push(finding);
                 }
                 LineAnswer::Doubts(finding, missing) => {

@@ -67,7 +67,8 @@ impl Revoked {
             Err(error) => Err(errno_words(&error)),
         };
         let content = content.unwrap_or_else(|why| {
-            case.traced("RevokedKeys", format!("{}: {why}", file.display()), false);
+            let detail = format!("{}: {why}", file.display());
+            case.traced_at("RevokedKeys", setting.at.as_ref(), name.to_string(), detail, false);
             let finding = at_setting(Finding::blocks(CheckId::RevokedKeysUnusable), setting)
                 .is(format!("RevokedKeys {name}: {why}"))
                 .wants("a list of keys that sshd can read, if only an empty file")

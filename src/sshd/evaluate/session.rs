@@ -1,11 +1,11 @@
 //! The session after the key was taken (session.c): would `ssh -n U@host true` end with 0?
 
 use super::Case;
-use super::account::{at_setting, shell_of};
+use super::account::{at_setting, nologin_present, shell_of};
 use super::path::{expand_tokens, home_path, may_read};
 use super::start::errno_words;
 use crate::accounts::PasswdEntry;
-use crate::finding::{CheckId, Finding, FixedBy};
+use crate::finding::{CheckId, Finding, FixedBy, Location};
 use crate::permissions::{Access, Identity, may, unsearchable};
 use crate::view::{View, follow, read_following, walk};
 use bstr::{BStr, ByteSlice};
@@ -66,10 +66,7 @@ fn nologin_file(case: &mut Case<'_>, user: &PasswdEntry) {
     let present = follow(case.view, Path::new(NOLOGIN)).is_ok();
     case.traced("nologin", NOLOGIN, !present || user.uid == 0);
     if present && user.uid != 0 {
-        let finding = Finding::blocks(CheckId::NologinFile)
-            .at(NOLOGIN)
-            .is("present")
-            .wants("absent")
+        let finding = nologin_present(case.view, Path::new(NOLOGIN))
             .says(format!("User {} not allowed because {NOLOGIN} exists", case.name()));
         case.refuse(finding);
     }
@@ -81,7 +78,8 @@ fn chroot(case: &mut Case<'_>, user: &PasswdEntry) -> Option<PathBuf> {
     let setting = &effective.chroot_directory;
     let pattern = setting.value.as_ref()?;
     let refuse = |case: &mut Case<'_>, at: &Path, is: String, wants: &str, says: String| {
-        case.traced("ChrootDirectory", at.display().to_string(), false);
+        let detail = format!("{}: {is}", at.display());
+        case.traced_at("ChrootDirectory", setting.at.as_ref(), pattern.to_string(), detail, false);
         let finding = Finding::blocks(CheckId::ChrootUnusable).at(at).is(is).wants(wants).says(says);
         case.refuse(finding);
     };
@@ -133,7 +131,7 @@ fn chroot(case: &mut Case<'_>, user: &PasswdEntry) -> Option<PathBuf> {
         }
     }
     if bad.is_empty() {
-        case.traced("ChrootDirectory", directory.display().to_string(), true);
+        case.traced_setting("ChrootDirectory", &directory.display().to_string(), setting, true);
         return Some(directory);
     }
     for (at, is, wants, says) in bad {
@@ -178,7 +176,8 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
         }
     };
     if let Some(name) = refusing_name(shell, &found.path) {
-        case.traced("the session", format!("{shell} ends it"), false);
+        let at = Location { file: "/etc/passwd".into(), line: user.line };
+        case.traced_at("the session", Some(&at), shell.to_string(), format!("{shell} ends it"), false);
         let finding = Finding::blocks(CheckId::ShellRefusesLogin)
             .at("/etc/passwd")
             .on_line(user.line)
@@ -321,7 +320,7 @@ fn forced_command(case: &mut Case<'_>) {
     let setting = &effective.force_command;
     let Some(command) = &setting.value else { return };
     let status = exit_status(command);
-    case.traced("ForceCommand", command.to_string(), status == Some(0));
+    case.traced_setting("ForceCommand", &command.to_string(), setting, status == Some(0));
     let is = format!("ForceCommand {command}");
     match status {
         Some(0) => {

@@ -1,14 +1,12 @@
 //! Does sshd start at all (sshd.c, `main`), and does the volume's boot start it?
 
 use super::{Case, hostkey};
-use crate::finding::{CheckId, Finding};
+use crate::finding::{CheckId, Finding, Location};
 use crate::sshd::build::Family;
 use crate::sshd::config::{ConfigError, ErrorKind};
 use crate::view::{FileKind, LookError, View, follow};
 use bstr::ByteSlice;
 use std::path::Path;
-
-const CONFIG: &str = "/etc/ssh/sshd_config";
 
 /// Gives the types of the host keys that sshd would load.
 pub(super) fn check(case: &mut Case<'_>) -> Vec<String> {
@@ -52,13 +50,23 @@ fn configuration(case: &mut Case<'_>) {
             case.doubt(finding, format!("the configuration: {} ({})", error.says, error.at));
         } else if error.stops_start {
             stops = true;
+            case.traced_at("the configuration", Some(&error.at), "", &error.says, false);
             case.refuse(config_finding(error));
         }
     }
-    case.traced("the configuration", CONFIG, !stops);
+    if !stops {
+        /// A directory of drop-ins may hold hundreds.
+        const NAMED: usize = 8;
+        let files = system.config.read_files();
+        let mut names = files.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        if files.len() > NAMED {
+            names.push_str(&format!(" and {} more", files.len() - NAMED));
+        }
+        case.traced("the configuration", names, true);
+    }
     // sshd starts, and this connection dies.
     if let Some(error) = &case.effective.fatal {
-        case.traced("the configuration for this connection", error.at.to_string(), false);
+        case.traced_at("the configuration for this connection", Some(&error.at), "", &error.says, false);
         case.refuse(config_finding(error));
     }
 }
@@ -86,7 +94,9 @@ fn privilege_separation_user(case: &mut Case<'_>) {
         return;
     }
     let found = case.system.entry(b"sshd").is_some();
-    case.traced("the privilege separation user", "sshd in passwd", found);
+    let entry = case.system.passwd.by_name(b"sshd");
+    let at = entry.map(|entry| Location { file: "/etc/passwd".into(), line: entry.line });
+    case.traced_at("the privilege separation user", at.as_ref(), "sshd", "sshd", found);
     if found {
         return;
     }

@@ -39,7 +39,8 @@ pub(super) fn check(case: &mut Case<'_>) {
                     if let (Some(at), false) = (doubtful, allows) {
                         doubt(case, &at);
                     }
-                    case.traced("TCP wrappers", format!("{file}:{line} allows"), true);
+                    let at = Location { file: file.into(), line };
+                    case.traced_at("TCP wrappers", Some(&at), "", "a rule lets the client in", true);
                     return;
                 }
                 Match::Yes => {
@@ -47,7 +48,8 @@ pub(super) fn check(case: &mut Case<'_>) {
                         doubt(case, &at);
                         return;
                     }
-                    case.traced("TCP wrappers", format!("{file}:{line} denies"), false);
+                    let at = Location { file: file.into(), line };
+                    case.traced_at("TCP wrappers", Some(&at), "", "a rule refuses the client", false);
                     let finding = Finding::blocks(CheckId::HostsDeny)
                         .at(file)
                         .on_line(line)
@@ -62,6 +64,8 @@ pub(super) fn check(case: &mut Case<'_>) {
     }
     if let Some(at) = doubtful.filter(|at| at.file == Path::new("/etc/hosts.deny")) {
         doubt(case, &at);
+    } else {
+        case.traced("TCP wrappers", "no rule applies", true);
     }
 }
 

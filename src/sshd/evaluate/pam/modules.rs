@@ -1,7 +1,7 @@
 //! What the modules of Linux-PAM answer for one user, as far as the disk tells.
 
 use super::super::Case;
-use super::super::account::{of_name_services, shell_of, today, unless_in_the_way};
+use super::super::account::{nologin_present, of_name_services, shell_of, today, unless_in_the_way};
 use super::super::hosts::{Tri, host_list};
 use super::limits;
 use super::stack::{Code, Handler, Kind, Rule};
@@ -294,7 +294,7 @@ impl<'a> Host<'a> {
         if self.user.uid == 0 || volatile || follow(self.case.view, Path::new(file)).is_err() {
             return Answer::code(otherwise);
         }
-        let finding = Finding::blocks(CheckId::NologinFile).at(file).is("present").wants("absent");
+        let finding = nologin_present(self.case.view, Path::new(file));
         Answer::because(Code::AUTH_ERR, finding)
     }
 

@@ -83,6 +83,11 @@ impl Code {
     pub(super) const AUTHTOK_EXPIRED: Self = Self(27);
     pub(super) const MODULE_UNKNOWN: Self = Self(28);
 
+    /// The name of pam.conf(5).
+    pub(super) fn name(self) -> &'static str {
+        NAMES[usize::from(self.0)]
+    }
+
     /// pam_strerror(3) of those that sshd logs.
     pub(super) fn words(self) -> &'static str {
         match self {
@@ -131,6 +136,14 @@ impl Rule {
     /// Does this answer of the rule count against the user?
     pub(super) fn counts(&self, code: Code) -> bool {
         matches!(self.actions[usize::from(code.0)], Action::Bad | Action::Die)
+    }
+
+    /// The module, or nothing where the rule names none that can be read.
+    pub(super) fn module(&self) -> &str {
+        match &self.handler {
+            Handler::Module(module) => module,
+            _ => "",
+        }
     }
 
     /// The rule as a person would write it, without its type.
