@@ -197,6 +197,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Bytes of the configuration as sshd keeps it, with all that it includes: lines without the blanks before them,
+    /// each file once for every pattern that names it.
+    #[must_use]
+    pub fn size_in_memory(&self) -> usize {
+        self.sources.size_in_memory(self.main)
+    }
+
     /// The files that were read, the first of them sshd_config itself.
     #[must_use]
     pub fn read_files(&self) -> Vec<String> {

@@ -289,10 +289,13 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for line in LARGE.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, shell)) = line.split_once('\t') else { continue };
-        let mutation = Mutation { touches: "", name: String::new(), shell: shell.to_owned() };
-        let trial =
-            Trial { suite: suites[0].to_owned(), login: "admin", key: "build", mutations: vec![mutation] };
-        cases.push(Case::new(format!("differential::large::{name}"), Needs::Root, move || trial.agrees()));
+        for suite in &suites {
+            let mutation = Mutation { touches: "", name: String::new(), shell: shell.to_owned() };
+            let suite = (*suite).to_owned();
+            let name = format!("differential::{suite}::large-{name}");
+            let trial = Trial { suite, login: "admin", key: "build", mutations: vec![mutation] };
+            cases.push(Case::new(name, Needs::Root, move || trial.agrees()));
+        }
     }
     for (suite, number, trial) in kept(REGRESSIONS, &suites) {
         let name = format!("differential::{suite}::regression-{number:03}");

@@ -54,6 +54,25 @@ pub(super) struct Sources {
 }
 
 impl Sources {
+    /// Bytes of the main file and of what is included, as servconf.c, `load_server_config` keeps them.
+    pub(super) fn size_in_memory(&self, main: Option<usize>) -> usize {
+        /// The length before a string.
+        const LENGTH: usize = 4;
+        let kept = |file: &SourceFile| -> usize {
+            let lines = file.content.split_inclusive(|byte| *byte == b'\n');
+            let kept = |line: &[u8]| line.iter().skip_while(|byte| b" \t\r".contains(byte)).count();
+            lines.map(kept).sum()
+        };
+        let item = |selector: &[u8], file: &SourceFile| {
+            3 * LENGTH + selector.len() + file.path.as_os_str().len() + kept(file)
+        };
+        let included = self.includes.iter().flat_map(|(selector, files)| {
+            files.iter().filter_map(|file| Some(item(selector, self.files.get(*file)?)))
+        });
+        let main = main.and_then(|main| self.files.get(main)).map_or(0, |file| kept(file));
+        main + included.sum::<usize>()
+    }
+
     /// Reads one file, or takes it from what was read before.
     pub(super) fn read(&mut self, view: &dyn View, build: &Build, path: &Path) -> Result<usize, ReadError> {
         if let Some(&index) = self.by_path.get(path) {

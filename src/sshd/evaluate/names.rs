@@ -15,6 +15,8 @@ pub struct NameServices {
     pub shadow: Vec<String>,
     /// The lines of `passwd:` and `shadow:`, where there are such.
     lines: [Option<u32>; 2],
+    /// `true` if `hosts:` knows the names of this machine itself without a file.
+    localhost: bool,
     /// `true` if SSSD has a configuration; without one it serves the local files only.
     sssd: bool,
     /// `true` if systemd-userdbd may know users that are in no passwd file.
@@ -45,7 +47,15 @@ impl NameServices {
         let sssd = names("sss")
             && (follow(view, Path::new("/etc/sssd/sssd.conf")).is_ok() || filled("/etc/sssd/conf.d"));
         let userdb = names("systemd") && (filled("/etc/userdb") || filled("/var/lib/systemd/home"));
-        Self { passwd, group, shadow, lines, sssd, userdb }
+        let hosts = services(&text, "hosts").map_or_else(Vec::new, |(_, hosts)| hosts);
+        let localhost = hosts.iter().any(|service| service == "myhostname" || service == "resolve");
+        Self { passwd, group, shadow, lines, localhost, sssd, userdb }
+    }
+
+    /// Has a loopback address the name localhost, whatever /etc/hosts says?
+    #[must_use]
+    pub fn knows_localhost(&self) -> bool {
+        self.localhost
     }
 
     /// The line of nsswitch.conf for `passwd` or `shadow`, counted from 1.

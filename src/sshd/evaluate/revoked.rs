@@ -97,12 +97,21 @@ impl Revoked {
             finding.line = line;
             Revocation::Listed(Box::new(finding))
         };
+        // A certificate falls with the key inside and with its CA.
+        let meant = match key.certificate() {
+            Some(certificate) => vec![certificate.key, certificate.ca],
+            None => vec![key.clone()],
+        };
         match &self.content {
             Content::None => Revocation::Not,
             Content::Everything => Revocation::Everything,
-            Content::List(keys) => keys.get(&key.blob).map_or(Revocation::Not, |line| listed(Some(*line))),
+            Content::List(keys) => {
+                let line = meant.iter().find_map(|key| keys.get(&key.blob));
+                line.map_or(Revocation::Not, |line| listed(Some(*line)))
+            }
             Content::Krl(krl) => {
-                if krl.keys.contains(&key.blob) || krl.sha256.iter().any(|hash| is_fingerprint(key, hash)) {
+                let by_hash = |key: &PublicKey| krl.sha256.iter().any(|hash| is_fingerprint(key, hash));
+                if meant.iter().any(|key| krl.keys.contains(&key.blob) || by_hash(key)) {
                     return listed(None);
                 }
                 let certificate = key.algorithm.contains("-cert-");
@@ -136,7 +145,8 @@ fn read_list(text: &[u8], case: &Case<'_>) -> Result<Content, String> {
             // A word before the type is no option here.
             Line::Key(key) if !key.options_text.is_empty() => return Err("invalid format".into()),
             Line::Key(key) => {
-                keys.entry(key.key.blob.clone()).or_insert(number);
+                let plain = key.key.certificate().map_or_else(|| key.key.blob.clone(), |read| read.key.blob);
+                keys.entry(plain).or_insert(number);
             }
             Line::Junk { .. } => return Err("invalid format".into()),
         }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const SCRIPT_LIMIT: u64 = 64 << 10;
 
 /// Programs that, as login shells, end every `shell -c true` with an error. With `true` as the shell it ends with 0.
-const REFUSING: [&str; 12] = [
+const REFUSING: [&str; 20] = [
     "nologin",
     "false",
     "sync",
@@ -28,6 +28,21 @@ const REFUSING: [&str; 12] = [
     "scponly",
     "rssh",
     "usernologin",
+    // No shells, and `-c` is none of their options or asks for a file `true`.
+    "cat",
+    "env",
+    "id",
+    "less",
+    "ls",
+    "more",
+    "passwd",
+    "sleep",
+];
+
+/// Programs that run `-c true` as a command that ends with 0.
+const SHELLS: [&str; 24] = [
+    "ash", "bash", "busybox", "csh", "dash", "elvish", "fish", "ksh", "ksh93", "loksh", "lksh", "mksh", "nu",
+    "oksh", "oil", "osh", "pdksh", "posh", "rbash", "sh", "tcsh", "true", "yash", "zsh",
 ];
 
 pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) {
@@ -185,6 +200,17 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
             .wants("a shell that runs commands");
         case.refuse(finding);
         return;
+    }
+    let called = inside.file_name();
+    let is_shell =
+        |name: Option<&std::ffi::OsStr>| SHELLS.iter().any(|shell| name.is_some_and(|name| name == *shell));
+    if !is_shell(called) && !is_shell(found.path.file_name()) {
+        let finding = Finding::advises(CheckId::ShellRefusesLogin)
+            .at("/etc/passwd")
+            .on_line(user.line)
+            .is(format!("{shell}, which is no shell that is known here"))
+            .wants("a shell that runs commands");
+        case.doubt(finding, format!("whether {shell} runs commands as a shell does"));
     }
     let closed = unsearchable(case.view, &walk, who).unwrap_or_default();
     for (directory, stat) in &closed {

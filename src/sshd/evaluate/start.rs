@@ -64,10 +64,49 @@ fn configuration(case: &mut Case<'_>) {
         }
         case.traced("the configuration", names, true);
     }
+    messages(case);
     // sshd starts, and this connection dies.
     if let Some(error) = &case.effective.fatal {
         case.traced_at("the configuration for this connection", Some(&error.at), "", &error.says, false);
         case.refuse(config_finding(error));
+    }
+}
+
+/// Most bytes of a message between sshd's processes (monitor_wrap.c, `mm_request_receive`).
+const MESSAGE: usize = 256 << 10;
+/// What is in such a message besides, in bytes: the entry of the user, numbers, the algorithms, the public host keys.
+const BESIDES: usize = 16 << 10;
+
+/// What is in force for the user is handed to the process that talks to the client; from 10.0 on so is the whole
+/// configuration.
+fn messages(case: &mut Case<'_>) {
+    let effective = case.effective;
+    let lists =
+        [&effective.allow_users, &effective.deny_users, &effective.allow_groups, &effective.deny_groups];
+    let words = lists.into_iter().flatten().map(|word| &word.value);
+    let words =
+        words.chain(&effective.authorized_keys_file.value).chain(&effective.authentication_methods.value);
+    let of_user: usize = words.map(|word| 4 + word.len()).sum();
+    let whole = if case.build().at_least(10, 0) { case.system.config.size_in_memory() } else { 0 };
+    for (size, what) in [(of_user, "lists in force for the user"), (whole, "whole configuration")] {
+        let is = format!("{size} bytes of {what}");
+        let wants = format!("at most {MESSAGE} bytes");
+        if size > MESSAGE {
+            case.traced("the message to the process of the connection", &is, false);
+            let finding =
+                Finding::blocks(CheckId::ConfigTooLarge).at("/etc/ssh/sshd_config").is(is).wants(wants);
+            case.refuse(finding.says(format!("fatal: mm_request_receive: read: bad msg_len {size}")));
+            return;
+        }
+        if size + BESIDES > MESSAGE {
+            let finding =
+                Finding::advises(CheckId::ConfigTooLarge).at("/etc/ssh/sshd_config").is(is).wants(wants);
+            case.doubt(
+                finding,
+                format!("whether the {what} fit into {MESSAGE} bytes with all that goes along"),
+            );
+            return;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Case;
 use crate::finding::{CheckId, Finding, Location};
+use crate::sshd::pattern::match_pattern;
 use crate::view::{TEXT_LIMIT, read_following};
 use bstr::ByteSlice;
 use std::net::IpAddr;
@@ -20,10 +21,11 @@ pub(super) fn check(case: &mut Case<'_>) {
         return;
     }
     let mut doubtful: Option<Location> = None;
+    let peer = Peer { address: case.question.address, name: name_of(case) };
     for (file, allows) in [("/etc/hosts.allow", true), ("/etc/hosts.deny", false)] {
         let Ok(text) = read_following(case.view, Path::new(file), TEXT_LIMIT) else { continue };
         for (line, rule) in rules(&text) {
-            let (applies, option) = applies(&rule, case.question.address);
+            let (applies, option) = applies(&rule, &peer);
             let lets_in = match option {
                 Some(Verb::Allow) => true,
                 Some(Verb::Deny) => false,
@@ -105,7 +107,43 @@ enum Verb {
     Deny,
 }
 
-fn applies(rule: &str, address: Option<IpAddr>) -> (Match, Option<Verb>) {
+/// The name that a lookup of the client's address gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    Known(String),
+    /// There is none.
+    Unknown,
+    /// The DNS would have to be asked.
+    Open,
+}
+
+/// Who connects.
+struct Peer {
+    address: Option<IpAddr>,
+    name: Name,
+}
+
+/// The volume's own /etc/hosts comes first; a loopback address is in no DNS.
+fn name_of(case: &Case<'_>) -> Name {
+    let Some(address) = case.question.address else { return Name::Open };
+    let hosts = read_following(case.view, Path::new("/etc/hosts"), TEXT_LIMIT).unwrap_or_default();
+    let listed = hosts.lines().find_map(|line| {
+        let line = line.to_str_lossy();
+        let mut words = line.split('#').next()?.split_whitespace();
+        let is_it = words.next()?.parse::<IpAddr>().is_ok_and(|listed| listed == address);
+        if is_it { words.next().map(ToOwned::to_owned) } else { None }
+    });
+    if let Some(name) = listed {
+        return Name::Known(name);
+    }
+    if address.is_loopback() {
+        let local = case.system.names.knows_localhost();
+        return if local { Name::Known("localhost".to_owned()) } else { Name::Unknown };
+    }
+    case.question.host.as_ref().map_or(Name::Open, |host| Name::Known(host.to_string()))
+}
+
+fn applies(rule: &str, peer: &Peer) -> (Match, Option<Verb>) {
     let mut fields = split_fields(rule).into_iter();
     let daemons = fields.next().unwrap_or_default();
     let Some(clients) = fields.next() else { return (Match::No, None) };
@@ -122,7 +160,7 @@ fn applies(rule: &str, address: Option<IpAddr>) -> (Match, Option<Verb>) {
     if daemon == Match::No {
         return (Match::No, verb);
     }
-    let client = list(&clients, |name| client(name, address));
+    let client = list(&clients, |name| client(name, peer));
     let both = if daemon == Match::Maybe && client == Match::Yes { Match::Maybe } else { client };
     (both, verb)
 }
@@ -177,11 +215,11 @@ fn items(words: &[&str], judge: impl Fn(&str) -> Match + Copy) -> Match {
     }
 }
 
-fn client(name: &str, address: Option<IpAddr>) -> Match {
+fn client(name: &str, peer: &Peer) -> Match {
     if name == "ALL" {
         return Match::Yes;
     }
-    let Some(address) = address else { return Match::Maybe };
+    let Some(address) = peer.address else { return Match::Maybe };
     let text = address.to_string();
     let yes = |yes: bool| if yes { Match::Yes } else { Match::No };
     let bare = name.trim_start_matches('[').split(']').next().unwrap_or_default();
@@ -203,7 +241,28 @@ fn client(name: &str, address: Option<IpAddr>) -> Match {
             }
         }
         _ if name.parse::<IpAddr>().is_ok() => Match::No,
-        _ => Match::Maybe,
+        // A netgroup, or a file with more patterns.
+        _ if name.starts_with(['@', '/']) => Match::Maybe,
+        _ => by_name(name, &peer.name),
+    }
+}
+
+/// hosts_access.c, `host_match` and `string_match`, where the client's name decides.
+fn by_name(pattern: &str, name: &Name) -> Match {
+    let yes = |yes: bool| if yes { Match::Yes } else { Match::No };
+    match (pattern, name) {
+        (_, Name::Open) => Match::Maybe,
+        ("LOCAL", Name::Known(name)) => yes(!name.contains('.')),
+        ("KNOWN", Name::Known(_)) | ("UNKNOWN", Name::Unknown) => Match::Yes,
+        (_, Name::Unknown) | ("UNKNOWN" | "PARANOID", _) => Match::No,
+        (pattern, Name::Known(name)) => {
+            let (pattern, name) = (pattern.to_ascii_lowercase(), name.to_ascii_lowercase());
+            if pattern.starts_with('.') {
+                yes(name.ends_with(&pattern))
+            } else {
+                yes(match_pattern(name.as_bytes(), pattern.as_bytes()))
+            }
+        }
     }
 }
 
@@ -212,7 +271,24 @@ mod tests {
     use super::*;
 
     fn on(rule: &str, address: &str) -> Match {
-        applies(rule, address.parse().ok()).0
+        applies(rule, &Peer { address: address.parse().ok(), name: Name::Open }).0
+    }
+
+    #[test]
+    fn names_are_matched_where_the_client_has_one() {
+        let of = |rule: &str, name: Name| applies(rule, &Peer { address: "10.0.0.1".parse().ok(), name }).0;
+        let named = |name: &str| Name::Known(name.to_owned());
+        assert_eq!(of("sshd: LOCAL", named("box")), Match::Yes);
+        assert_eq!(of("sshd: LOCAL", named("box.example.com")), Match::No);
+        assert_eq!(of("sshd: LOCAL", Name::Unknown), Match::No);
+        assert_eq!(of("sshd: LOCAL", Name::Open), Match::Maybe);
+        assert_eq!(of("sshd: .Example.com", named("box.example.com")), Match::Yes);
+        assert_eq!(of("sshd: box.*", named("box.example.com")), Match::Yes);
+        assert_eq!(
+            (of("ALL: UNKNOWN", Name::Unknown), of("ALL: KNOWN", Name::Unknown)),
+            (Match::Yes, Match::No)
+        );
+        assert_eq!(of("sshd: @admins", named("box")), Match::Maybe);
     }
 
     #[test]
@@ -231,8 +307,9 @@ mod tests {
 
     #[test]
     fn an_option_turns_a_rule_round() {
-        assert_eq!(applies("sshd: ALL: deny", None), (Match::Yes, Some(Verb::Deny)));
-        assert_eq!(applies("sshd: ALL: ALLOW", None), (Match::Yes, Some(Verb::Allow)));
+        let peer = Peer { address: None, name: Name::Open };
+        assert_eq!(applies("sshd: ALL: deny", &peer), (Match::Yes, Some(Verb::Deny)));
+        assert_eq!(applies("sshd: ALL: ALLOW", &peer), (Match::Yes, Some(Verb::Allow)));
     }
 
     #[test]

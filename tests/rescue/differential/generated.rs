@@ -206,7 +206,7 @@ const KEYWORDS: &[(&str, &[&str])] = &[
     ("PermitUserEnvironment", &["yes", "no", "A*", "A,B"]),
     ("PermitUserRC", &["yes", "no"]),
     ("Port", &["22", "0", "65536", "ssh", "2022"]),
-    ("ListenAddress", &["0.0.0.0", "127.0.0.1", "::", "[::]:2222", "nonsense:x"]),
+    ("ListenAddress", &["0.0.0.0", "127.0.0.1", "::", "[::]:22", "nonsense:x"]),
     ("AddressFamily", &["any", "inet", "ipv4"]),
     (
         "HostKey",
