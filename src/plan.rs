@@ -187,6 +187,12 @@ fn restore_entries(
 fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &system::SystemModes) {
     let system = System::read(&builder.view);
     let Some(user) = system.passwd.by_name(name).cloned() else { return };
+    if [user.uid, user.gid].contains(&u32::MAX) {
+        builder.note(format!(
+            "nothing of {name} is changed: in the passwd of the volume the uid or gid is 4294967295, which no file can have"
+        ));
+        return;
+    }
     let who = Identity::of(&user, &system.group);
     // First of all: which files of keys there are is the configuration's to say.
     fix_classes(builder, &user, wish);

@@ -108,6 +108,7 @@ fn meant_by(finding: &Finding, line: &[u8], build: &Build) -> Range<usize> {
         CheckId::PasswordExpired if finding.is.starts_with("last change") => of_field(2),
         CheckId::PasswordExpired => of_field(4),
         CheckId::UserDuplicate => of_field(0),
+        CheckId::AccountIdInvalid => of_field(if finding.is.contains(" uid ") { 2 } else { 3 }),
         CheckId::ShellMissing | CheckId::ShellNotExecutable | CheckId::ShellRefusesLogin => of_field(6),
         CheckId::ConfigSyntax | CheckId::ConfigUnreadable => in_config_line(finding, line),
         CheckId::PamRefuses | CheckId::PamUndecided => in_pam_rule(finding, line),

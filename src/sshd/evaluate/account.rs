@@ -109,6 +109,9 @@ fn what_is_there(case: &Case<'_>) -> String {
 
 /// auth.c, `allowed_user`.
 pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry) {
+    if let Some(finding) = invalid_id(user) {
+        case.refuse(finding);
+    }
     let use_pam = &case.effective.use_pam;
     case.traced_setting("UsePAM", if use_pam.value { "yes" } else { "no" }, use_pam, true);
     if !case.effective.use_pam.value {
@@ -125,6 +128,16 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry) {
             .says(format!("administratively prohibited connection for {}", case.name()));
         case.refuse(finding);
     }
+}
+
+/// (uid_t)-1: setegid(2) and seteuid(2) refuse it, and the others of their kind change nothing.
+pub(super) fn invalid_id(entry: &PasswdEntry) -> Option<Finding> {
+    let finding = || Finding::blocks(CheckId::AccountIdInvalid).at("/etc/passwd").on_line(entry.line);
+    [("uid", entry.uid), ("gid", entry.gid)].into_iter().find(|(_, id)| *id == u32::MAX).map(|(what, id)| {
+        finding()
+            .is(format!("{} has {what} {id}", entry.name))
+            .wants(format!("a {what} that the kernel takes"))
+    })
 }
 
 /// A file that keeps everybody out. Another thing in its place is a person's to take away.
