@@ -71,6 +71,16 @@ can_apt() {
         grep -Eqs '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release
 }
 
+apt_install() {
+    local words=("$@") version
+    # qemu-system-common does not go with a qemu-utils of another version, as one from backports is.
+    if [[ " $* " = *" qemu-system-common "* ]]; then
+        version=$(LC_ALL=C apt-cache policy qemu-system-common | sed -n 's/^ *Candidate: //p')
+        [ "${version:-(none)}" = '(none)' ] || words+=(--allow-downgrades "qemu-utils=$version")
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${words[@]}"
+}
+
 # Installs what is missing, or says what to install. No package may start a daemon on the way.
 install_packages() {
     local missing
@@ -89,11 +99,12 @@ install_packages() {
     local status=0
     # shellcheck disable=SC2086  # a list of words
     {
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing ||
-            { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing; }
+        apt_install $missing || { apt-get update -qq && apt_install $missing; }
     } </dev/null >&2 || status=$?
     [ -z "$made" ] || rm -f "$policy"
-    return "$status"
+    [ "$status" = 0 ] || return "$status"
+    missing=$(missing_packages | tr '\n' ' ')
+    [ -z "${missing// /}" ] || { say "still missing after their installation: $missing"; return 1; }
 }
 
 # The virtual environment, made anew when what it should have has changed.
