@@ -350,6 +350,7 @@ fn killed_xfs_repair() -> Result<()> {
     fs::write(image.scratch.join("go-on"), "")?;
     wait_for("the checker's end", || Ok(image.scratch.join("ended").exists()))?;
     wait_for("the loop device", || Ok(image.loops()?.is_empty()))?;
-    people(&image.path, &[])?.expect(&[0])?;
+    // The checker has the volume until its process is gone, a moment after its last word.
+    wait_for("the volume", || Ok(people(&image.path, &[])?.expect(&[0, 4])?.code == 0))?;
     Ok(())
 }
