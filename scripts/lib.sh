@@ -18,6 +18,8 @@ mkfs.xfs xfsprogs
 xfs_repair xfsprogs
 mkfs.btrfs btrfs-progs
 lvcreate lvm2
+cryptsetup cryptsetup-bin
+mdadm mdadm
 btrfs btrfs-progs
 mkfs.vfat dosfstools
 qemu-img qemu-utils

@@ -93,6 +93,10 @@ pub struct TargetArgs {
     /// Follow the backing file of an image also outside of its directory.
     #[arg(long)]
     pub allow_backing: bool,
+    /// Open what is encrypted with LUKS with the key or passphrase in FILE. May
+    /// repeat. Without it, a passphrase is asked for on the terminal.
+    #[arg(long, value_name = "FILE")]
+    pub luks_key: Vec<PathBuf>,
     /// Allow / itself, the running system, as the target.
     #[arg(long)]
     pub live: bool,
@@ -277,6 +281,9 @@ pub struct UndoArgs {
     /// Follow the backing file of an image also outside of its directory.
     #[arg(long)]
     pub allow_backing: bool,
+    /// Open what is encrypted with LUKS with the key or passphrase in FILE.
+    #[arg(long, value_name = "FILE")]
+    pub luks_key: Vec<PathBuf>,
     /// Allow / itself as the target.
     #[arg(long)]
     pub live: bool,

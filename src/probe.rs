@@ -11,15 +11,19 @@ mod demands;
 mod ext_copy;
 mod image;
 mod layout;
+mod luks;
 mod lvm;
 mod mbr;
+mod md;
 mod partition;
 mod superblock;
 
 pub use demands::lacking;
 pub use image::{Backing, DiskImage, Format, disk_image};
 pub use layout::{Layout, Slot, layout};
-pub use lvm::Logical;
+pub use luks::Encrypted;
+pub use lvm::{Found as FoundLogical, Logical, Physicals, Piece, volumes as logical_volumes};
+pub use md::Member;
 pub use partition::{Partition, PartitionType, Table, TableError, TableKind};
 pub use superblock::{Btrfs, Content, Detail, Ext, ExtCopy, Kind, Superblock, Xfs, probe};
 

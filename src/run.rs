@@ -15,6 +15,7 @@ mod history;
 mod host_keys;
 mod keys;
 mod list;
+mod luks;
 mod page;
 mod prove;
 mod repair;

@@ -2,5 +2,6 @@
 
 pub mod block;
 pub mod inode;
+pub mod mapper;
 pub mod process;
 pub mod seccomp;

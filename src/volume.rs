@@ -18,11 +18,14 @@ mod holder;
 mod identity;
 mod list;
 mod loopdev;
+mod luks;
+mod mapped;
 mod mount;
 mod mounted;
 mod proc;
 mod scratch;
 mod search;
+mod stack;
 mod target;
 mod tmpfs;
 mod tool;
@@ -35,6 +38,7 @@ pub use follow::Follow;
 pub use format::BackingFile;
 pub use identity::identity;
 pub use list::{ListedDisk, ListedPart, list};
+pub use luks::{Keys, NoKeys};
 pub use mount::{enter_namespace, pick_point};
 pub use mounted::{Branch, IsRight, Journal, MountMode, MountedRoot, RootInfo, Unmounted};
 pub use scratch::{OnProgress, Progress};
@@ -47,6 +51,7 @@ use crate::probe::{Layout, TableError, layout};
 use crate::root::{Crossing, Root};
 use anyhow::{Context, Result};
 use disk::Disk;
+use stack::Part;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -142,22 +147,23 @@ impl Volume {
         }
     }
 
-    /// Finds the root and mounts it, for this process only; `mode` needs the volume to be open with
-    /// [`MountMode::access`]. Paths of the helper that are still `needed` are not mounted over. `is_right` may refuse the
-    /// root that was found before anything is written. `progress` is told when something takes long.
+    /// Finds the root and mounts it, for this process only. The volumes `with` may hold a part of the tree, or of what
+    /// the root lies on. What is encrypted is opened with `keys`. `is_right` may refuse the root that was found before
+    /// anything is written. `progress` is told when something takes long.
     ///
     /// # Errors
-    /// [`Refusal`]: no root, several roots and no choice, a filesystem that can't be mounted (3); a btrfs that the helper
-    /// has mounted (4).
+    /// [`Refusal`]: volumes beside a directory (2); no root, several roots and no choice, a filesystem that can't be
+    /// mounted, no key (3); a btrfs that the helper has mounted, one mirror of several that would be written (4).
     pub fn mount_root(
         self,
-        choice: &Choice,
-        mode: MountMode,
-        needed: &[PathBuf],
+        with: Vec<Self>,
+        how: &Mounting<'_>,
+        keys: &mut dyn Keys,
         is_right: IsRight<'_>,
         progress: OnProgress<'_>,
     ) -> Result<MountedRoot> {
-        let Self { target, content, notes } = self;
+        let Self { target, content, mut notes } = self;
+        let Mounting { choice, mode, needed } = *how;
         let target_kind = target.kind;
         let mut mounted = match content {
             Content::Directory(_) if mode == MountMode::Checked => {
@@ -169,6 +175,11 @@ impl Volume {
             Content::Directory(directory) => {
                 let mounted =
                     in_directory(&target, choice, directory).map_err(|error| with_path(error, &target))?;
+                if !with.is_empty() {
+                    return Err(Refusal::usage("the target is a directory, so --with can't be followed")
+                        .hint("Mount the other filesystem where it belongs in the directory, or give the disks.")
+                        .into());
+                }
                 is_right(&mounted.info)?;
                 mounted
             }
@@ -181,19 +192,26 @@ impl Volume {
                 needed.push(target.path.clone());
                 needed.extend(std::env::var_os("TMPDIR").map(PathBuf::from));
                 let point = mount::pick_point(&needed)?;
-                let mut layout = layout;
+                let mut parts = vec![Part::new(disk, layout, true)];
+                beside(with, &mut parts, &mut notes)?;
                 let mut checked = Vec::new();
-                let mut found = search::find_root(&target, &disk, &layout, choice, &point);
-                if mode == MountMode::Checked
-                    && found.is_err()
-                    && checker::heal(&disk, &mut layout, choice, &point, &mut *progress, &mut checked)
-                        .map_err(|error| with_path(error, &target))?
-                {
-                    found = search::find_root(&target, &disk, &layout, choice, &point);
+                let find = |parts: &[Part]| search::find_root(&target, parts, choice, &point);
+                let mut found = stack::open_up(&mut parts, keys, &mut notes, find);
+                if mode == MountMode::Checked && found.is_err() {
+                    let mut is_healed = false;
+                    for part in parts.iter_mut().filter(|part| part.may_hold_root) {
+                        let Part { disk, layout, .. } = part;
+                        is_healed |=
+                            checker::heal(disk, layout, choice, &point, &mut *progress, &mut checked)
+                                .map_err(|error| with_path(error, &target))?;
+                    }
+                    if is_healed {
+                        found = find(&parts);
+                    }
                 }
                 found
                     .and_then(|(opened, root)| {
-                        mounted::proceed(opened, root, disk, &layout, mode, checked, is_right, progress)
+                        mounted::proceed(opened, root, parts, mode, checked, is_right, progress)
                     })
                     .map_err(|error| with_path(error, &target))?
             }
@@ -204,6 +222,36 @@ impl Volume {
         }
         Ok(mounted)
     }
+}
+
+/// How a root is to be found and mounted.
+#[derive(Clone, Copy, Debug)]
+pub struct Mounting<'a> {
+    /// Which filesystem is the root, where several could be.
+    pub choice: &'a Choice,
+    /// What may happen to it; the volume must be open with [`MountMode::access`].
+    pub mode: MountMode,
+    /// Paths of the helper that are still needed, and so not mounted over.
+    pub needed: &'a [PathBuf],
+}
+
+/// Adds the volumes that were given beside the root's.
+fn beside(with: Vec<Volume>, parts: &mut Vec<Part>, notes: &mut Vec<String>) -> Result<()> {
+    for volume in with {
+        notes.extend(volume.notes);
+        match volume.content {
+            Content::Disk(disk, layout) => parts.push(Part::new(disk, layout, false)),
+            Content::Directory(_) => {
+                let shown = volume.target.path.display();
+                return Err(Refusal::usage(format!(
+                    "--with {shown}: a disk or an image is wanted, not a directory"
+                ))
+                .hint("Give the device that is mounted there, unmounted.")
+                .into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn in_directory(target: &Target, choice: &Choice, directory: OwnedFd) -> Result<MountedRoot> {

@@ -2,10 +2,9 @@
 
 use super::ReadAt;
 use super::bytes::{be16, be32, be64, has, le16, le32, le64, name, uuid};
+use super::md::MAGIC as MD_MAGIC;
 use super::superblock::{Kind, Superblock};
 use std::io;
-
-const MD_MAGIC: u32 = 0xa92b_4efc;
 
 /// All signatures that `extent`, which begins with `head`, has besides ext, xfs and btrfs.
 pub(super) fn probe(extent: &dyn ReadAt, head: &[u8]) -> io::Result<Vec<Superblock>> {

@@ -2,7 +2,7 @@
 
 use super::partition::{Partition, Table, TableError, TableKind, read_table};
 use super::superblock::{Content, Kind, probe};
-use super::{Logical, ReadAt, Window, ext_copy, lvm};
+use super::{Logical, Member, ReadAt, Window, ext_copy, lvm, md};
 
 /// The most partitions that are looked into; a table can name thousands, a disk of a server has a handful.
 const MAX_SLOTS: usize = 256;
@@ -14,6 +14,8 @@ pub struct Slot {
     pub partition: Option<Partition>,
     /// The logical volume that it is.
     pub logical: Option<Logical>,
+    /// The RAID1 that the extent is one mirror of: it must not be written alone.
+    pub mirror: Option<Member>,
     /// First byte.
     pub start: u64,
     /// Size in bytes.
@@ -23,6 +25,40 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// A logical volume's, which may lie on a mirror of a RAID1.
+    #[must_use]
+    pub fn logical(found: lvm::Found, mirror: Option<Member>) -> Self {
+        let lvm::Found { logical, disk: _, start, size, content } = found;
+        Self { partition: None, logical: Some(logical), mirror, start, size, content }
+    }
+
+    /// Looks through the superblock of a mirror of a RAID1 at what the array holds.
+    fn through_mirror(mut self, disk: &dyn ReadAt) -> Self {
+        let is_member = match &self.content {
+            Content::Found(superblock) => superblock.kind == Kind::MdRaid,
+            Content::Ambiguous(kinds) => kinds.contains(&Kind::MdRaid),
+            _ => false,
+        };
+        let window = Window::new(disk, self.start, self.size);
+        if is_member
+            && let Ok(Some(member)) = md::member(&window)
+            && member.is_mirror()
+            && let Some(start) = self.start.checked_add(member.offset)
+        {
+            (self.start, self.size) = (start, member.size);
+            let window = Window::new(disk, start, member.size);
+            self.content = looked_further(&window, probe(&window).unwrap_or(Content::Unknown));
+            self.mirror = Some(member);
+        }
+        self
+    }
+
+    /// Whether it is an extent of the disk, and not only made of several.
+    #[must_use]
+    pub fn is_in_one_piece(&self) -> bool {
+        self.logical.as_ref().is_none_or(|logical| logical.fault.is_none() && logical.pieces.is_empty())
+    }
+
     /// "partition 3", "logical volume vg/lv" or "the whole disk".
     #[must_use]
     pub fn words(&self) -> String {
@@ -42,6 +78,25 @@ pub struct Layout {
     pub table: Table,
     /// Its extents: the partitions, or one for the whole disk, then the logical volumes.
     pub slots: Vec<Slot>,
+}
+
+impl Layout {
+    /// First byte and size of its physical volumes of LVM.
+    #[must_use]
+    pub fn physical_volumes(&self) -> Vec<(u64, u64)> {
+        let is_physical = |slot: &&Slot| {
+            let superblock = slot.content.superblock();
+            slot.logical.is_none() && superblock.is_some_and(|superblock| superblock.kind == Kind::Lvm2)
+        };
+        self.slots.iter().filter(is_physical).map(|slot| (slot.start, slot.size)).collect()
+    }
+
+    /// The mirror of a RAID1 that this byte of the disk lies in.
+    #[must_use]
+    pub fn mirror_at(&self, byte: u64) -> Option<&Member> {
+        let holds = |slot: &&Slot| slot.start <= byte && byte - slot.start < slot.size;
+        self.slots.iter().filter(holds).find_map(|slot| slot.mirror.as_ref())
+    }
 }
 
 /// Reads the layout of `disk`, whose sectors have `sector` bytes; `None` for an image, which does not say.
@@ -82,9 +137,9 @@ fn known(slot: &Slot) -> bool {
 
 fn filled(disk: &dyn ReadAt, table: Table, whole: &Content) -> Result<Layout, TableError> {
     if table.kind == TableKind::None {
-        let content = looked_further(disk, whole.clone());
-        let slot = Slot { partition: None, logical: None, start: 0, size: disk.size(), content };
-        return Ok(with_logical(disk, Layout { table, slots: vec![slot] }));
+        let (start, size, content) = (0, disk.size(), looked_further(disk, whole.clone()));
+        let slot = Slot { partition: None, logical: None, mirror: None, start, size, content };
+        return Ok(with_logical(disk, Layout { table, slots: vec![slot.through_mirror(disk)] }));
     }
     let mut table = table;
     if let Some(superblock) = whole.superblock().filter(|s| s.kind.is_rescuable()) {
@@ -100,14 +155,16 @@ fn filled(disk: &dyn ReadAt, table: Table, whole: &Content) -> Result<Layout, Ta
         // A damaged sector in one partition must not hide the others.
         let content = looked_further(&window, probe(&window).unwrap_or(Content::Unknown));
         let (start, size) = (partition.start, partition.size);
-        Slot { partition: Some(partition.clone()), logical: None, start, size, content }
+        let slot =
+            Slot { partition: Some(partition.clone()), logical: None, mirror: None, start, size, content };
+        slot.through_mirror(disk)
     });
     let slots = slots.collect();
     Ok(with_logical(disk, Layout { table, slots }))
 }
 
 /// Where nothing is at the place of a superblock, there may be a copy of one.
-fn looked_further(extent: &dyn ReadAt, content: Content) -> Content {
+pub(super) fn looked_further(extent: &dyn ReadAt, content: Content) -> Content {
     match content {
         Content::Empty | Content::Unknown => {
             ext_copy::find(extent).ok().flatten().map_or(content, Content::Found)
@@ -118,21 +175,14 @@ fn looked_further(extent: &dyn ReadAt, content: Content) -> Content {
 
 /// Adds the logical volumes of the groups that it has physical volumes of.
 fn with_logical(disk: &dyn ReadAt, mut layout: Layout) -> Layout {
-    let is_physical =
-        |slot: &&Slot| slot.content.superblock().is_some_and(|superblock| superblock.kind == Kind::Lvm2);
-    let extents: Vec<_> = layout.slots.iter().filter(is_physical).map(|s| (s.start, s.size)).collect();
-    let (found, notes) = lvm::volumes(disk, &extents);
-    layout.table.notes.extend(notes);
-    layout.slots.extend(found.into_iter().map(|lvm::Found { logical, start, size }| {
-        let content = match logical.fault {
-            Some(_) => Content::Unknown,
-            None => {
-                let window = Window::new(disk, start, size);
-                looked_further(&window, probe(&window).unwrap_or(Content::Unknown))
-            }
-        };
-        Slot { partition: None, logical: Some(logical), start, size, content }
-    }));
+    let (found, notes) = lvm::volumes(&[(disk, layout.physical_volumes())]);
+    layout.table.notes.extend(notes.into_iter().map(|(_, note)| note));
+    for found in found {
+        let starts = found.logical.pieces.iter().flat_map(|piece| &piece.stripes).map(|stripe| stripe.1);
+        let mirror =
+            std::iter::once(found.start).chain(starts).find_map(|byte| layout.mirror_at(byte)).cloned();
+        layout.slots.push(Slot::logical(found, mirror));
+    }
     layout
 }
 
@@ -170,6 +220,18 @@ mod tests {
         let layout = layout(&disk, Some(512)).unwrap();
         assert_eq!(layout.table.kind, TableKind::None);
         assert_eq!(layout.slots[0].words(), "the whole disk");
+    }
+
+    #[test]
+    fn a_mirror_of_a_raid1_is_looked_through() {
+        let mut disk = crate::probe::md::tests::one_two(4 << 20, 5);
+        xfs_at(&mut disk, 1 << 20);
+        let layout = layout(&disk, Some(512)).unwrap();
+        let slot = &layout.slots[0];
+        assert_eq!((slot.start, slot.size), (1 << 20, 3 << 20));
+        assert_eq!(slot.content.superblock().unwrap().kind, Kind::Xfs);
+        assert_eq!(slot.mirror.as_ref().unwrap().members, 2);
+        assert!(layout.mirror_at((1 << 20) + 5).is_some() && layout.mirror_at(5).is_none());
     }
 
     #[test]

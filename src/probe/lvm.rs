@@ -2,6 +2,8 @@
 //! LVM2 sources: `label.h`, `format-text/layout.h`, `config.c`).
 
 use super::bytes::{has, le32, le64};
+use super::layout::looked_further;
+use super::superblock::{Content, probe};
 use super::{ReadAt, Window};
 use std::io;
 
@@ -23,8 +25,69 @@ pub struct Logical {
     pub group: String,
     /// Its own name.
     pub name: String,
-    /// Why it can't be reached here; `None` if it lies in one piece on this disk.
+    /// Why it can't be reached here.
     pub fault: Option<String>,
+    /// Where it lies, if not in one piece on one disk: it takes device-mapper then.
+    pub pieces: Vec<Piece>,
+}
+
+/// A part of a logical volume, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Bytes that it adds.
+    pub length: u64,
+    /// With several stripes: bytes that lie on one of them before the next has its turn.
+    pub chunk: u64,
+    /// Where: which of the disks, and the first byte there.
+    pub stripes: Vec<(usize, u64)>,
+}
+
+/// The most pieces of a logical volume, and stripes of a piece.
+const PIECES: usize = 1024;
+const STRIPES: usize = 128;
+
+/// A logical volume in pieces, as its bytes.
+struct Pieced<'a> {
+    disks: &'a [&'a dyn ReadAt],
+    pieces: &'a [Piece],
+}
+
+impl ReadAt for Pieced<'_> {
+    fn size(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.length).sum()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut start = 0;
+        for piece in self.pieces {
+            while bytes.len() < length {
+                let at = offset + bytes.len() as u64;
+                let Some(inside) = at.checked_sub(start).filter(|inside| *inside < piece.length) else {
+                    break;
+                };
+                let (turn, rest) = match piece.stripes.len() {
+                    1 => (0, piece.length - inside),
+                    _ => (inside / piece.chunk, piece.chunk - inside % piece.chunk),
+                };
+                let stripes = piece.stripes.len() as u64;
+                let (disk, first) = piece.stripes[usize::try_from(turn % stripes).unwrap_or(0)];
+                let from = match stripes {
+                    1 => inside,
+                    _ => turn / stripes * piece.chunk + inside % piece.chunk,
+                };
+                let wanted = usize::try_from(rest).unwrap_or(usize::MAX).min(length - bytes.len());
+                let read = self.disks[disk].read_at(first + from, wanted)?;
+                let short = read.len() < wanted;
+                bytes.extend(read);
+                if short {
+                    return Ok(bytes);
+                }
+            }
+            start += piece.length;
+        }
+        Ok(bytes)
+    }
 }
 
 impl Logical {
@@ -44,59 +107,106 @@ impl Logical {
     }
 }
 
-/// A logical volume and where it lies: first byte and size, counted on the disk; 0 if it can't be reached.
+/// A logical volume, and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) logical: Logical,
-    pub(super) start: u64,
-    pub(super) size: u64,
+pub struct Found {
+    /// Its name, and its pieces.
+    pub logical: Logical,
+    /// Which of the disks it lies on, or begins on.
+    pub disk: usize,
+    /// First byte there; 0 if it lies in pieces or can't be reached.
+    pub start: u64,
+    /// Size in bytes; 0 if it can't be reached.
+    pub size: u64,
+    /// What it holds.
+    pub content: Content,
 }
 
 /// A physical volume.
 struct Physical {
     id: String,
+    disk: usize,
     start: u64,
     size: u64,
     text: Option<Section>,
 }
 
-/// The logical volumes of the groups that the extents (first byte and size) are physical volumes of, and what is wrong
-/// with the metadata.
-pub(super) fn volumes(disk: &dyn ReadAt, extents: &[(u64, u64)]) -> (Vec<Found>, Vec<String>) {
+/// A disk, and the extents (first byte and size) of it that are physical volumes.
+pub type Physicals<'a> = (&'a dyn ReadAt, Vec<(u64, u64)>);
+
+/// The logical volumes of the groups that these physical volumes are of, and what is wrong with the metadata: of which
+/// disk, and in words.
+#[must_use]
+pub fn volumes(disks: &[Physicals<'_>]) -> (Vec<Found>, Vec<(usize, String)>) {
     let mut notes = Vec::new();
     let mut physical: Vec<Physical> = Vec::new();
-    for &(start, size) in extents {
-        match read_physical(&Window::new(disk, start, size)) {
-            Ok((id, text)) => physical.push(Physical { id, start, size, text }),
-            Err(why) => notes.push(format!("the LVM metadata of the physical volume at byte {start} {why}")),
+    for (disk, (bytes, extents)) in disks.iter().enumerate() {
+        for &(start, size) in extents {
+            match read_physical(&Window::new(*bytes, start, size)) {
+                Ok((id, text)) => physical.push(Physical { id, disk, start, size, text }),
+                Err(why) => notes
+                    .push((disk, format!("the LVM metadata of the physical volume at byte {start} {why}"))),
+            }
         }
     }
     // Of each group the text that was written last; an older one is what a physical volume kept that was away.
-    let mut groups: Vec<(&str, &Section, u64)> = Vec::new();
-    for (name, body) in physical.iter().filter_map(|one| group(one.text.as_ref()?)) {
+    let mut groups: Vec<(&str, &Section, u64, usize)> = Vec::new();
+    for (name, body, disk) in physical.iter().filter_map(|one| {
+        let (name, body) = group(one.text.as_ref()?)?;
+        Some((name, body, one.disk))
+    }) {
         let seqno = body.number("seqno").unwrap_or(0);
         let id = body.text("id");
-        match groups.iter_mut().find(|(_, known, _)| known.text("id") == id) {
+        match groups.iter_mut().find(|(_, known, ..)| known.text("id") == id) {
             Some(known) if known.2 >= seqno => {}
-            Some(known) => *known = (name, body, seqno),
-            None => groups.push((name, body, seqno)),
+            Some(known) => *known = (name, body, seqno, disk),
+            None => groups.push((name, body, seqno, disk)),
         }
     }
+    let bytes: Vec<&dyn ReadAt> = disks.iter().map(|(bytes, _)| *bytes).collect();
     let mut found = Vec::new();
-    for (name, body, _) in groups {
+    for (name, body, _, disk) in groups {
         let Some(Value::Section(logical)) = body.get("logical_volumes") else { continue };
         for (lv, value) in logical.0.iter().take(MANY) {
             let Value::Section(lv_body) = value else { continue };
             if !lv_body.list("status").iter().any(|word| word.is("VISIBLE")) {
                 continue;
             }
-            let place = place(body, lv_body, &physical);
-            let (start, size) = *place.as_ref().unwrap_or(&(0, 0));
-            let logical = Logical { group: name.to_owned(), name: lv.clone(), fault: place.err() };
-            found.push(Found { logical, start, size });
+            let logical =
+                Logical { group: name.to_owned(), name: lv.clone(), fault: None, pieces: Vec::new() };
+            found.push(placed(logical, pieces(body, lv_body, &physical), disk, &bytes));
         }
     }
     (found, notes)
+}
+
+fn placed(
+    mut logical: Logical,
+    pieces: Result<Vec<Piece>, String>,
+    disk: usize,
+    disks: &[&dyn ReadAt],
+) -> Found {
+    match pieces {
+        Err(fault) => {
+            logical.fault = Some(fault);
+            Found { logical, disk, start: 0, size: 0, content: Content::Unknown }
+        }
+        Ok(pieces) => {
+            let content =
+                |bytes: &dyn ReadAt| looked_further(bytes, probe(bytes).unwrap_or(Content::Unknown));
+            if let [Piece { length, stripes, .. }] = pieces.as_slice()
+                && let [(disk, start)] = *stripes.as_slice()
+            {
+                let content = content(&Window::new(disks[disk], start, *length));
+                return Found { logical, disk, start, size: *length, content };
+            }
+            let bytes = Pieced { disks, pieces: &pieces };
+            let (size, content) = (bytes.size(), content(&bytes));
+            let disk = pieces.first().and_then(|piece| piece.stripes.first()).map_or(disk, |stripe| stripe.0);
+            logical.pieces = pieces;
+            Found { logical, disk, start: 0, size, content }
+        }
+    }
 }
 
 /// The group's name and body: the one section at the top.
@@ -107,35 +217,88 @@ fn group(text: &Section) -> Option<(&str, &Section)> {
     })
 }
 
-fn place(group: &Section, lv: &Section, physical: &[Physical]) -> Result<(u64, u64), String> {
+/// Where a logical volume lies, or why it can't be told.
+fn pieces(group: &Section, lv: &Section, physical: &[Physical]) -> Result<Vec<Piece>, String> {
     let damaged = || "its metadata is damaged".to_owned();
-    let Some(Value::Section(segment)) = lv.get("segment1") else { return Err(damaged()) };
-    let kind = segment.text("type").unwrap_or("unknown");
-    if kind != "striped" {
-        return Err(format!("it is of type {kind}"));
+    let count = lv.number("segment_count").and_then(|count| usize::try_from(count).ok());
+    let count = count.filter(|count| (1..=PIECES).contains(count)).ok_or_else(damaged)?;
+    let extent =
+        group.number("extent_size").and_then(|sectors| sectors.checked_mul(512)).ok_or_else(damaged)?;
+    let mut pieces = Vec::new();
+    let mut begin = 0_u64;
+    for number in 1..=count {
+        let Some(Value::Section(segment)) = lv.get(&format!("segment{number}")) else {
+            return Err(damaged());
+        };
+        let kind = segment.text("type").unwrap_or("unknown");
+        if kind != "striped" {
+            return Err(format!("it is of type {kind}"));
+        }
+        let extents = segment.number("extent_count").filter(|count| *count > 0).ok_or_else(damaged)?;
+        if segment.number("start_extent").unwrap_or(0) != begin {
+            return Err(damaged());
+        }
+        begin = begin.checked_add(extents).ok_or_else(damaged)?;
+        let stripes = segment.list("stripes");
+        let width = stripes.len() / 2;
+        let told = segment.number("stripe_count").and_then(|count| usize::try_from(count).ok());
+        if told != Some(width) || !(1..=STRIPES).contains(&width) || !extents.is_multiple_of(width as u64) {
+            return Err(damaged());
+        }
+        let chunk = segment.number("stripe_size").unwrap_or(0).checked_mul(512).ok_or_else(damaged)?;
+        let length = extents.checked_mul(extent).ok_or_else(outside)?;
+        if width > 1
+            && (!chunk.is_power_of_two() || chunk < 4096 || !(length / width as u64).is_multiple_of(chunk))
+        {
+            return Err(damaged());
+        }
+        let each = length / width as u64;
+        let stripes = stripes.chunks(2).map(|stripe| {
+            let [Value::Text(on), Value::Number(first)] = stripe else { return Err(damaged()) };
+            on_physical(group, on, *first, extent, each, physical)
+        });
+        pieces.push(Piece { length, chunk, stripes: stripes.collect::<Result<_, _>>()? });
     }
-    if lv.number("segment_count") != Some(1) {
-        return Err(format!("it lies in {} pieces", lv.number("segment_count").unwrap_or(0)));
-    }
-    if segment.number("stripe_count") != Some(1) {
-        return Err("it is striped over several physical volumes".to_owned());
-    }
-    let [Value::Text(on), Value::Number(first)] = segment.list("stripes") else { return Err(damaged()) };
+    // Together they are no larger than a device can be.
+    pieces.iter().try_fold(0_u64, |sum, piece| sum.checked_add(piece.length)).ok_or_else(damaged)?;
+    Ok(pieces)
+}
+
+fn outside() -> String {
+    "it does not lie inside its physical volume".to_owned()
+}
+
+/// The disk and the byte at which `size` bytes begin that lie in a physical volume from its extent `first` on.
+fn on_physical(
+    group: &Section,
+    on: &str,
+    first: u64,
+    extent: u64,
+    size: u64,
+    physical: &[Physical],
+) -> Result<(usize, u64), String> {
+    let damaged = || "its metadata is damaged".to_owned();
     let Some(Value::Section(all)) = group.get("physical_volumes") else { return Err(damaged()) };
     let Some(Value::Section(pv)) = all.get(on) else { return Err(damaged()) };
-    let id = pv.text("id").unwrap_or_default().replace('-', "");
-    let Some(here) = physical.iter().find(|one| one.id == id) else {
-        return Err(format!("it lies on physical volume {}, which is not here", pv.text("id").unwrap_or(on)));
+    let written = pv.text("id").unwrap_or(on);
+    let id = written.replace('-', "");
+    let mut same = physical.iter().filter(|one| one.id == id);
+    let here = match (same.next(), same.next()) {
+        (Some(here), None) => here,
+        (Some(_), Some(_)) => {
+            return Err(format!("its physical volume {written} is here twice: one is a copy of the other"));
+        }
+        (None, _) => {
+            let device = pv.text("device").map_or_else(String::new, |device| format!(" (once {device})"));
+            return Err(format!("it lies on physical volume {written}{device}, which is not here"));
+        }
     };
-    let extent = group.number("extent_size").and_then(|sectors| sectors.checked_mul(512));
     let counted = || {
-        let extent = extent?;
         let from = pv.number("pe_start")?.checked_mul(512)?.checked_add(first.checked_mul(extent)?)?;
-        let size = segment.number("extent_count")?.checked_mul(extent)?;
         let end = from.checked_add(size)?;
-        (size > 0 && end <= here.size).then_some((here.start.checked_add(from)?, size))
+        (size > 0 && end <= here.size).then_some(here.start.checked_add(from)?)
     };
-    counted().ok_or_else(|| "it does not lie inside its physical volume".to_owned())
+    counted().map(|start| (here.disk, start)).ok_or_else(outside)
 }
 
 /// The id of a physical volume and its metadata, `None` where it keeps none.
@@ -411,8 +574,8 @@ mod tests {
         let id = format!("ABCD{}", "\0".repeat(28));
         let pv = physical(&TEXT.replace("AB-CD", &id));
         let size = pv.len() as u64;
-        let (found, notes) = volumes(&pv, &[(0, size)]);
-        assert_eq!(notes, Vec::<String>::new());
+        let (found, notes) = volumes(&[(&pv, vec![(0, size)])]);
+        assert_eq!(notes, Vec::new());
         let named: Vec<_> = found.iter().map(|one| one.logical.name.as_str()).collect();
         assert_eq!(named, ["root", "away", "huge", "thin"]);
         assert_eq!((found[0].start, found[0].size), (16 * 512 + 4096, 8192));
@@ -424,9 +587,71 @@ mod tests {
         for torn in [4100, 4096 + 600, 600] {
             let mut pv = pv.clone();
             pv[torn] ^= 1;
-            let (found, notes) = volumes(&pv, &[(0, size)]);
+            let (found, notes) = volumes(&[(&pv, vec![(0, size)])]);
             assert!(found.is_empty() && notes.len() == 1, "{torn}: {notes:?}");
         }
+    }
+
+    const PIECES_TEXT: &str = r#"
+        vg { id = "G" seqno = 4 extent_size = 8
+          physical_volumes { pv0 { id = "ABCD" pe_start = 64 } pv1 { id = "EFGH" pe_start = 64 } }
+          logical_volumes {
+            two { status = ["VISIBLE"] segment_count = 2
+              segment1 { start_extent = 0 extent_count = 1 type = "striped" stripe_count = 1 stripes = ["pv0", 3] }
+              segment2 { start_extent = 1 extent_count = 2 type = "striped" stripe_count = 1 stripes = ["pv1", 0] } }
+            wide { status = ["VISIBLE"] segment_count = 1
+              segment1 { start_extent = 0 extent_count = 4 type = "striped" stripe_count = 2 stripe_size = 8
+                stripes = ["pv0", 0, "pv1", 2] } }
+            gap { status = ["VISIBLE"] segment_count = 2
+              segment1 { start_extent = 0 extent_count = 1 type = "striped" stripe_count = 1 stripes = ["pv0", 3] }
+              segment2 { start_extent = 2 extent_count = 1 type = "striped" stripe_count = 1 stripes = ["pv1", 0] } }
+            odd { status = ["VISIBLE"] segment_count = 1
+              segment1 { start_extent = 0 extent_count = 3 type = "striped" stripe_count = 2 stripe_size = 8
+                stripes = ["pv0", 0, "pv1", 2] } }
+          } }
+    "#;
+
+    #[test]
+    fn pieces_on_several_disks_are_read_in_their_order() {
+        let name = |text: &str, name: &str| text.replace(name, &format!("{name}{}", "\0".repeat(28)));
+        let text = name(&name(PIECES_TEXT, "ABCD"), "EFGH");
+        let mut disks = [physical(&text), physical(&text.replace("seqno = 4", "seqno = 3"))];
+        disks[1][544..548].copy_from_slice(b"EFGH");
+        let sum = crc(&disks[1][532..1024]);
+        disks[1][528..532].copy_from_slice(&sum.to_le_bytes());
+        // What is in the extents: their number, and for the second disk 100 more.
+        for (disk, base) in disks.iter_mut().zip([0, 100]) {
+            for extent in 0_u8..4 {
+                let at = (32 << 10) + usize::from(extent) * 4096;
+                disk[at..at + 4096].fill(base + extent);
+            }
+        }
+        let size = disks[0].len() as u64;
+        let both: Vec<Physicals<'_>> =
+            disks.iter().map(|disk| (disk as &dyn ReadAt, vec![(0, size)])).collect();
+        let (found, notes) = volumes(&both);
+        assert_eq!(notes, Vec::new());
+        let bytes: Vec<&dyn ReadAt> = both.iter().map(|(bytes, _)| *bytes).collect();
+        let seen = |i: usize| {
+            let pieced = Pieced { disks: &bytes, pieces: &found[i].logical.pieces };
+            let all = pieced.read_at(0, 1 << 20).unwrap();
+            assert_eq!(all.len() as u64, found[i].size);
+            // Not only from the start.
+            assert_eq!(pieced.read_at(4095, 4098).unwrap(), all[4095..4095 + 4098]);
+            assert_eq!(pieced.read_at(found[i].size, 10).unwrap(), b"");
+            all.chunks(4096).map(|chunk| chunk[17]).collect::<Vec<u8>>()
+        };
+        assert_eq!(seen(0), [3, 100, 101]);
+        assert_eq!(seen(1), [0, 102, 1, 103]);
+        for i in [2, 3] {
+            let fault = found[i].logical.fault.as_deref().unwrap_or_default();
+            assert!(fault.contains("damaged"), "{i}: {fault}");
+        }
+        // With one of the disks alone, the other is named; with the same twice it is said.
+        let (found, _) = volumes(&both[..1]);
+        assert!(found[0].logical.fault.as_ref().unwrap().contains("EFGH"));
+        let (found, _) = volumes(&[both[0].clone(), both[1].clone(), both[1].clone()]);
+        assert!(found[0].logical.fault.as_ref().unwrap().contains("twice"));
     }
 
     #[test]
@@ -441,7 +666,8 @@ mod tests {
 
     #[test]
     fn nodes_are_known_with_doubled_dashes() {
-        let logical = Logical { group: "my-vg".into(), name: "ho-me".into(), fault: None };
+        let logical =
+            Logical { group: "my-vg".into(), name: "ho-me".into(), fault: None, pieces: Vec::new() };
         assert!(logical.is_node("/dev/my-vg/ho-me") && logical.is_node("/dev/mapper/my--vg-ho--me"));
         assert!(!logical.is_node("/dev/mapper/my-vg-ho-me"));
     }

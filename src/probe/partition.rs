@@ -61,7 +61,8 @@ pub struct Table {
 
 impl Table {
     /// No table at all.
-    pub(super) fn none(sector_size: u32) -> Self {
+    #[must_use]
+    pub fn none(sector_size: u32) -> Self {
         Self { kind: TableKind::None, sector_size, partitions: Vec::new(), notes: Vec::new() }
     }
 }

@@ -101,15 +101,15 @@ impl Kind {
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Self::Luks1 | Self::Luks2 => {
-                "It is encrypted, which comes later: open it with cryptsetup and give the mapped device as target."
+                "It is encrypted: --luks-key FILE opens it, or a passphrase that is typed on the terminal."
             }
             Self::BitLocker => "It is encrypted by Windows; there is nothing to rescue here.",
             Self::Lvm2 => {
-                "Logical volumes in one piece are opened here; activate others with vgchange -ay and give the logical volume \
+                "No logical volume could be read from it; activate its group with vgchange -ay and give the logical volume \
                  (/dev/VG/LV) as target."
             }
             Self::MdRaid => {
-                "RAID members come later: assemble the array with mdadm and give the array as target."
+                "Only members of a RAID1 are opened here: assemble the array with mdadm and give the array as target."
             }
             Self::Qcow2 | Self::Vmdk | Self::Vhd | Self::Vhdx | Self::Vdi => {
                 "It is an image on a device; only files are opened as images: copy it into one with qemu-img convert -O raw."

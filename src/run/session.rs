@@ -1,5 +1,6 @@
 //! What `diagnose`, `repair` and `undo` have in common: open, mount, look, ask, let go.
 
+use super::luks::LuksKeys;
 use super::signals::Stop;
 use crate::accounts::PasswdEntry;
 use crate::apply::{self, AccountsLock, Survey, TreeResult, Watch};
@@ -19,8 +20,8 @@ use crate::sshd::cite::cite;
 use crate::sshd::evaluate::{self, Client, Evaluation, Question, System};
 use crate::view::{LookError, View};
 use crate::volume::{
-    self, BackingFiles, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, RootInfo,
-    Target, TargetKind, Unmounted, Volume,
+    self, BackingFiles, Branch, Choice, Follow, Journal as FsJournal, Live, MountMode, MountedRoot, Mounting,
+    RootInfo, Target, TargetKind, Unmounted, Volume,
 };
 use anyhow::Result;
 use bstr::{BString, ByteSlice};
@@ -131,9 +132,11 @@ impl Session {
             }
             if stop.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
+        let mut keys = LuksKeys::read(&args.luks_key, stop)?;
+        let how = Mounting { choice: &choice, mode, needed: &needed };
         let mut mounted =
-            volume.mount_root(&choice, mode, &needed, &|info| is_right(info, &device), &mut watch)?;
-        mounted.follow_fstab(with, follow, &mut watch)?;
+            volume.mount_root(with, &how, &mut keys, &|info| is_right(info, &device), &mut watch)?;
+        mounted.follow_fstab(follow, &mut watch)?;
         progress.finish();
         let root = mounted.root()?;
         tracing::info!(

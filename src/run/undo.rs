@@ -53,6 +53,7 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
             .filter(|_| !is_directory),
         with: if args.with.is_empty() { others(&run) } else { args.with.clone() },
         allow_backing: args.allow_backing,
+        luks_key: args.luks_key.clone(),
         live: args.live,
         jobs: 1,
     };

@@ -44,6 +44,9 @@ pub struct RootCandidate {
     pub os: Option<String>,
     #[serde(skip)]
     pub(super) subvolume_id: Option<u64>,
+    /// Which of the disks it is on: the one that was given, or one that was opened in it.
+    #[serde(skip)]
+    pub(super) part: usize,
 }
 
 impl RootCandidate {
@@ -61,6 +64,7 @@ impl RootCandidate {
             subvolume: name,
             os: facts.os,
             subvolume_id: subvolume.map(|(id, _)| id),
+            part: 0,
         }
     }
 

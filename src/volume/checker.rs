@@ -82,7 +82,9 @@ pub(super) fn advice(superblock: &Superblock) -> String {
 
 /// The filesystems of which the checker has been told already are left out.
 fn is_done(disk: &Disk, slot: &Slot, done: &[Checked]) -> bool {
-    done.iter().any(|one| one.device == disk.path && one.start == slot.start)
+    // What was opened in a disk has the disk's name, and its bytes are counted anew.
+    let place = slot.words();
+    done.iter().any(|one| one.device == disk.path && one.start == slot.start && one.place == place)
 }
 
 /// Runs the checker of the filesystem on the slot, which is not mounted, and gives what is on the slot then. `point` is a

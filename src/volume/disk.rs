@@ -5,6 +5,7 @@
 use super::block::{BlockDevice, own_disks};
 use super::format::{self, BackingFile, Shown};
 use super::holder::{self, Hold};
+use super::mapped::Mapped;
 use super::target::{BackingFiles, Target, TargetKind};
 use crate::error::Refusal;
 use crate::probe::{Format, ReadAt};
@@ -17,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Whether the volume may be written.
@@ -37,6 +39,8 @@ pub(super) struct Disk {
     /// Logical sector size; an image does not say.
     pub(super) sector_size: Option<u32>,
     pub(super) access: Access,
+    /// Disks that stand on others have been opened after them, and are let go of before them.
+    pub(super) order: u32,
 }
 
 #[derive(Debug)]
@@ -47,6 +51,8 @@ enum Held {
     Image(Flock<File>),
     /// The same, and what shows its content as a raw disk.
     Shown(Flock<File>, Box<Shown>),
+    /// Made of parts of others, which hold it.
+    Mapped(File, Box<Mapped>),
 }
 
 /// For how long something that may let go by itself is waited for.
@@ -105,7 +111,14 @@ impl Disk {
             }
         };
         let file = opened.map_err(|error| match errno(&error) {
-            Errno::EBUSY => in_use(path, device.as_ref().map(holder::of_device).unwrap_or_default()),
+            Errno::EBUSY => {
+                let refusal = in_use(path, device.as_ref().map(holder::of_device).unwrap_or_default());
+                let is_mounted = refusal.message.contains("mounted on ");
+                match device.as_ref().and_then(holder::way_on).filter(|_| !is_mounted) {
+                    Some(way) => refusal.hint(way),
+                    None => refusal,
+                }
+            }
             Errno::EROFS | Errno::EACCES | Errno::EPERM if access == Access::ReadWrite => {
                 read_only_device(path)
             }
@@ -132,7 +145,7 @@ impl Disk {
         }
         let size = ioctl::size(&file).with_context(|| format!("asking {shown} for its size"))?;
         let sector_size = ioctl::sector_size(&file).ok();
-        Ok(Self { held: Held::Device(file), path: path.to_owned(), size, sector_size, access })
+        Ok(Self { held: Held::Device(file), path: path.to_owned(), size, sector_size, access, order: 0 })
     }
 
     fn open_image(path: &Path, access: Access, follow: BackingFiles) -> Result<Self> {
@@ -178,7 +191,18 @@ impl Disk {
                 (Held::Shown(lock, Box::new(image)), size)
             }
         };
-        Ok(Self { held, path: path.to_owned(), size, sector_size: None, access })
+        Ok(Self { held, path: path.to_owned(), size, sector_size: None, access, order: 0 })
+    }
+
+    /// A device that was made of parts of others, named as `of`, the one that it (or its first part) lies on.
+    pub(super) fn mapped(mapped: Mapped, of: &Self) -> Result<Self> {
+        static ORDER: AtomicU32 = AtomicU32::new(1);
+        let file = mapped.open()?;
+        let size = ioctl::size(&file).context("asking a mapped device for its size")?;
+        let sector_size = ioctl::sector_size(&file).ok();
+        let order = ORDER.fetch_add(1, Ordering::Relaxed);
+        let held = Held::Mapped(file, Box::new(mapped));
+        Ok(Self { held, path: of.path.clone(), size, sector_size, access: of.access, order })
     }
 
     pub(super) fn file(&self) -> &File {
@@ -187,6 +211,7 @@ impl Disk {
             Held::Image(file) => file,
             // Open as long as it is held.
             Held::Shown(image, shown) => shown.export.file().unwrap_or(image),
+            Held::Mapped(file, _) => file,
         }
     }
 
@@ -224,6 +249,10 @@ impl Disk {
                 let shown = *shown;
                 shown.export.close().with_context(|| format!("letting go of {}", path.display()))?;
                 drop(lock);
+            }
+            Held::Mapped(file, mapped) => {
+                drop(file);
+                mapped.close()?;
             }
             Held::Device(file) => {
                 drop(file);

@@ -11,7 +11,7 @@ use super::mount::{Mount, Writes};
 use super::mounted::{Branch, Inner, Journal, Mounted, MountedRoot, Settled, Told, forget, settle};
 use super::scratch::{OnProgress, Scratch};
 use super::search;
-use super::{Content, Volume};
+use super::stack::Part;
 use crate::accounts::Passwd;
 use crate::error::{ExitCode, Refusal};
 use crate::fstab::{self, Entry, Named, Subvolume};
@@ -53,13 +53,6 @@ const NEEDED: [&str; 12] = [
 
 /// The most mounts that are made.
 const MANY: usize = 32;
-
-/// A volume that was given beside the root's.
-#[derive(Debug)]
-pub(super) struct Other {
-    pub(super) disk: Disk,
-    pub(super) layout: Layout,
-}
 
 /// Where a filesystem lies that was mounted beside the root.
 #[derive(Clone, Copy, Debug)]
@@ -128,29 +121,17 @@ impl Drop for Extras {
 }
 
 impl MountedRoot {
-    /// Mounts what the volume's fstab mounts over the login path, from the root's disk and from the volumes `with`.
-    /// What is not found is told in the notes.
+    /// Mounts what the volume's fstab mounts over the login path, from the root's disk and from the volumes that were
+    /// given beside it. What is not found is told in the notes.
     ///
     /// # Errors
-    /// [`Refusal`]: volumes beside a directory (2), a btrfs that the helper has mounted (4), a checker that could not mend
-    /// one (5), stopped (130).
-    pub fn follow_fstab(
-        &mut self,
-        with: Vec<Volume>,
-        which: Follow<'_>,
-        progress: OnProgress<'_>,
-    ) -> Result<()> {
+    /// [`Refusal`]: a btrfs that the helper has mounted (4), a checker that could not mend one (5), stopped (130).
+    pub fn follow_fstab(&mut self, which: Follow<'_>, progress: OnProgress<'_>) -> Result<()> {
         if let Inner::Directory(_) = self.inner {
-            if with.is_empty() {
-                return Ok(());
-            }
-            return Err(Refusal::usage("the target is a directory, so --with can't be followed")
-                .hint("Mount the other filesystem where it belongs in the directory, or give the disks.")
-                .into());
+            return Ok(());
         }
         let mut tried: BTreeSet<u32> = BTreeSet::new();
         let mut used: BTreeSet<usize> = BTreeSet::new();
-        self.take(with)?;
         while let Some(line) = self.next_line(which, &tried)? {
             tried.insert(line.entry.line);
             match self.mount_line(&line, progress) {
@@ -169,8 +150,10 @@ impl MountedRoot {
             }
         }
         if let Inner::Mounted(mounted) = &self.inner {
-            for (index, other) in mounted.others.iter().enumerate().filter(|(index, _)| !used.contains(index))
-            {
+            let is_idle = |other: &Part| !other.may_hold_root && !other.is_used;
+            let others = mounted.others.iter().enumerate();
+            let others = others.filter(|(index, other)| is_idle(other) && !used.contains(index));
+            for (index, other) in others {
                 let ids: Vec<&str> = mounted.others[index]
                     .layout
                     .slots
@@ -183,25 +166,6 @@ impl MountedRoot {
                      on it ({ids})",
                     other.disk.path.display()
                 ));
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, with: Vec<Volume>) -> Result<()> {
-        let Inner::Mounted(mounted) = &mut self.inner else { return Ok(()) };
-        for volume in with {
-            self.notes.extend(volume.notes);
-            match volume.content {
-                Content::Disk(disk, layout) => mounted.others.push(Other { disk, layout }),
-                Content::Directory(_) => {
-                    let shown = volume.target.path.display();
-                    return Err(Refusal::usage(format!(
-                        "--with {shown}: a disk or an image is wanted, not a directory"
-                    ))
-                    .hint("Give the device that is mounted there, unmounted.")
-                    .into());
-                }
             }
         }
         Ok(())
@@ -302,7 +266,9 @@ impl MountedRoot {
                 Subvolume::Id(id) => id.to_string(),
                 Subvolume::Path(path) => path.to_string_lossy().into_owned(),
             }),
-            device: other.map(|other| mounted.others[other].disk.path.clone()),
+            device: other
+                .map(|other| mounted.others[other].disk.path.clone())
+                .filter(|path| *path != mounted.disk.path),
         });
         Ok(Some(other))
     }

@@ -44,6 +44,36 @@ pub(super) fn used_as(device: &BlockDevice, mounts: &[SeenMount]) -> Vec<String>
     found
 }
 
+/// How what was made of the device is closed, and what could be given in its place; `None` where nothing was.
+pub(super) fn way_on(device: &BlockDevice) -> Option<String> {
+    let family = device.partitions().into_iter().chain([device.clone()]);
+    let holder = family.flat_map(|member| member.holders()).next()?;
+    let attribute = |name: &str| text(&holder.sys().join(name));
+    let node = holder.node().display().to_string();
+    let (close, instead) = way_of(&node, attribute("dm/name").as_deref(), attribute("dm/uuid").as_deref());
+    Some(format!("If nothing here needs it, close it: {close}. Or give {instead} itself as target."))
+}
+
+/// The command that closes a device, and its usual name. Device-mapper's ids begin with the subsystem that made them.
+fn way_of(node: &str, name: Option<&str>, id: Option<&str>) -> (String, String) {
+    let Some(name) = name else {
+        return (format!("mdadm --stop {node}"), node.to_owned());
+    };
+    let mapper = format!("/dev/mapper/{name}");
+    match id.and_then(|id| id.split_once('-')).map(|(maker, _)| maker) {
+        Some("LVM") => {
+            // vg-lv, where a dash of either name is doubled.
+            let plain = name.replace("--", "\0");
+            let (group, volume) = plain.split_once('-').unwrap_or((&plain, ""));
+            let (group, volume) = (group.replace('\0', "-"), volume.replace('\0', "-"));
+            (format!("vgchange -an {group}"), format!("/dev/{group}/{volume}"))
+        }
+        Some("CRYPT") => (format!("cryptsetup close {name}"), mapper),
+        Some("mpath") => (format!("multipath -f {name}"), mapper),
+        _ => (format!("dmsetup remove {name}"), mapper),
+    }
+}
+
 /// Where the device is mounted, in any mount namespace.
 fn mounted(device: &BlockDevice, mounts: &[SeenMount]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -289,4 +319,19 @@ pub(super) fn of_filesystem(dev: u64) -> Vec<String> {
     }
     found.truncate(5);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_udev_opened_is_closed_by_its_own_tool() {
+        let way = |name, id| way_of("/dev/dm-3", Some(name), Some(id));
+        let words = |close: &str, instead: &str| (close.to_owned(), instead.to_owned());
+        assert_eq!(way("my--vg-ho--me", "LVM-abc"), words("vgchange -an my-vg", "/dev/my-vg/ho-me"));
+        assert_eq!(way("root", "CRYPT-LUKS2-x-root"), words("cryptsetup close root", "/dev/mapper/root"));
+        assert_eq!(way("mpatha", "mpath-3600"), words("multipath -f mpatha", "/dev/mapper/mpatha"));
+        assert_eq!(way_of("/dev/md127", None, None), words("mdadm --stop /dev/md127", "/dev/md127"));
+    }
 }

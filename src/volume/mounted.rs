@@ -4,11 +4,12 @@ use super::candidate::RootCandidate;
 use super::checker::{self, Checked};
 use super::disk::{Access, Disk, FileBytes};
 use super::filesystem::{self, Replay};
-use super::follow::{Extras, Other};
+use super::follow::Extras;
 use super::loopdev::LoopDevice;
 use super::mount::{Mount, Writes};
 use super::scratch::{self, OnProgress, Scratch};
 use super::search::{Opened, bind, block_size};
+use super::stack::Part;
 use crate::error::Refusal;
 use crate::probe::{Detail, Kind, Layout, Slot, Superblock, Window, probe};
 use crate::root::{Crossing, Root};
@@ -146,7 +147,7 @@ pub(super) struct Mounted {
     pub(super) device: LoopDevice,
     /// Keeps the copy alive that `device` is bound to.
     pub(super) scratch: Option<Scratch>,
-    pub(super) others: Vec<Other>,
+    pub(super) others: Vec<Part>,
     pub(super) disk: Disk,
     pub(super) layout: Layout,
     pub(super) start: u64,
@@ -238,13 +239,12 @@ impl MountedRoot {
                 check_clean(held, one.start, one.size)?;
             }
         }
-        for other in others {
-            other.disk.release()?;
-        }
         if disk.access == Access::ReadWrite {
             check_clean(&disk, start, size)?;
         }
-        disk.release()?;
+        let mut disks: Vec<Disk> = others.into_iter().map(|other| other.disk).chain([disk]).collect();
+        disks.sort_by_key(|disk| std::cmp::Reverse(disk.order));
+        disks.into_iter().try_for_each(Disk::release)?;
         Ok(Unmounted::Clean)
     }
 }
@@ -283,12 +283,10 @@ fn check_clean(disk: &Disk, start: u64, size: u64) -> Result<()> {
 pub type IsRight<'a> = &'a dyn Fn(&RootInfo) -> Result<()>;
 
 /// Takes the root that was found from looking at it to working on it.
-#[expect(clippy::too_many_arguments, reason = "all that is known by then")]
 pub(super) fn proceed(
     opened: Opened,
     candidate: RootCandidate,
-    disk: Disk,
-    layout: &Layout,
+    mut parts: Vec<Part>,
     mode: MountMode,
     mut checked: Vec<Checked>,
     is_right: IsRight<'_>,
@@ -310,18 +308,18 @@ pub(super) fn proceed(
         opened.close()?;
         return Err(refusal);
     }
+    let Part { disk, layout, .. } = parts.remove(candidate.part);
     let (start, size, kind) = (opened.slot.start, opened.slot.size, opened.superblock.kind);
     let Settled { mount, device, scratch, journal, replay } =
-        settle(opened, &disk, layout, mode, progress, Told { notes: &mut notes, checked: &mut checked })?;
+        settle(opened, &disk, &layout, mode, progress, Told { notes: &mut notes, checked: &mut checked })?;
     info.journal = journal;
-    let layout = layout.clone();
     let extras = Extras::default();
     let mounted = Mounted {
         extras,
         mount,
         device,
         scratch,
-        others: Vec::new(),
+        others: parts,
         disk,
         layout,
         start,

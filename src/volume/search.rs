@@ -6,6 +6,7 @@ use super::filesystem::{self, Replay};
 use super::loopdev::LoopDevice;
 use super::mount::Mount;
 use super::proc::{names, own_mounts, text};
+use super::stack::Part;
 use super::{Journal, Target};
 use crate::error::Refusal;
 use crate::probe::{Content, Kind, Layout, Slot, Superblock, TableKind};
@@ -33,22 +34,26 @@ impl Opened {
     }
 }
 
-/// The one root, mounted.
+/// The one root, mounted, on one of these disks of which the first is the one that was given.
 ///
 /// # Errors
 /// [`Refusal`] (3): none, or several and no choice; (4) a btrfs that the helper has mounted.
 pub(super) fn find_root(
     target: &Target,
-    disk: &Disk,
-    layout: &Layout,
+    parts: &[Part],
     choice: &Choice,
     point: &Path,
 ) -> Result<(Opened, RootCandidate)> {
     let shown = target.path.display();
-    check_partition(target, layout, choice)?;
-    let mut search = Search { disk, choice, point, layout, kept: None, found: Vec::new(), seen: Vec::new() };
+    let Some(first) = parts.first() else { anyhow::bail!("there is no disk to look at") };
+    check_partition(target, &first.layout, choice)?;
+    let searched = || parts.iter().enumerate().filter(|(_, part)| part.may_hold_root);
+    let slots: Vec<Slot> = searched().flat_map(|(_, part)| part.layout.slots.iter().cloned()).collect();
+    let layout = &Layout { table: first.layout.table.clone(), slots };
+    let mut search = Search { parts, choice, point, layout, kept: None, found: Vec::new(), seen: Vec::new() };
     let mut failures: Vec<anyhow::Error> = Vec::new();
-    for slot in layout.slots.iter().filter(|slot| candidate::is_chosen(choice, slot, &layout.slots)) {
+    let all = searched().flat_map(|(index, part)| part.layout.slots.iter().map(move |slot| (index, slot)));
+    for (part, slot) in all.filter(|(_, slot)| candidate::is_chosen(choice, slot, &layout.slots)) {
         let superblock = match &slot.content {
             Content::Found(superblock) if superblock.kind.is_rescuable() => superblock,
             other => {
@@ -56,7 +61,7 @@ pub(super) fn find_root(
                 continue;
             }
         };
-        if let Err(error) = search.look_into(slot, superblock) {
+        if let Err(error) = search.look_into(part, slot, superblock) {
             search.seen.push(format!("{}: {error:#}", slot.words()));
             // Another partition may hold the root, but a btrfs that is in use here must not be passed over.
             if error.downcast_ref::<Refusal>().is_some_and(|r| r.code == crate::error::ExitCode::Unsafe) {
@@ -80,7 +85,7 @@ pub(super) fn find_root(
             match failures.pop() {
                 Some(cause) if one_cause => Err(cause),
                 _ if choice.root.is_some() && in_pieces(layout, choice).is_none() => {
-                    Err(misnamed(target, disk, layout, choice, point, all)?.into())
+                    Err(misnamed(target, parts, layout, choice, point, all)?.into())
                 }
                 _ => Err(no_root(&shown.to_string(), layout, choice, &search.seen).into()),
             }
@@ -157,7 +162,7 @@ fn in_pieces(layout: &Layout, choice: &Choice) -> Option<Refusal> {
 /// What `--root` could have named, after a look at everything.
 fn misnamed(
     target: &Target,
-    disk: &Disk,
+    parts: &[Part],
     layout: &Layout,
     choice: &Choice,
     point: &Path,
@@ -166,11 +171,13 @@ fn misnamed(
     let shown = target.path.display();
     let any = Choice { partition: choice.partition, root: None };
     let mut search =
-        Search { disk, choice: &any, point, layout, kept: None, found: Vec::new(), seen: Vec::new() };
-    for slot in layout.slots.iter().filter(|slot| candidate::is_chosen(&any, slot, &layout.slots)) {
+        Search { parts, choice: &any, point, layout, kept: None, found: Vec::new(), seen: Vec::new() };
+    let searched = parts.iter().enumerate().filter(|(_, part)| part.may_hold_root);
+    let all = searched.flat_map(|(index, part)| part.layout.slots.iter().map(move |slot| (index, slot)));
+    for (part, slot) in all.filter(|(_, slot)| candidate::is_chosen(&any, slot, &layout.slots)) {
         if let Some(superblock) = slot.content.superblock().filter(|one| one.kind.is_rescuable()) {
             // What can't be looked into can't be offered.
-            let _ = search.look_into(slot, superblock);
+            let _ = search.look_into(part, slot, superblock);
         }
     }
     for one in std::mem::take(&mut search.found) {
@@ -232,26 +239,27 @@ fn no_root(shown: &str, layout: &Layout, choice: &Choice, seen: &[String]) -> Re
 
 /// Mounts lie one upon the other on one point: what is mounted last is unmounted first.
 struct Search<'a> {
-    disk: &'a Disk,
+    parts: &'a [Part],
     choice: &'a Choice,
+    /// That of the first disk, with the slots of all.
     layout: &'a Layout,
     point: &'a Path,
     /// The first that may be it, kept mounted: it mostly is.
-    kept: Option<(Opened, String)>,
+    kept: Option<(Opened, (usize, String))>,
     found: Vec<RootCandidate>,
     /// What was looked at and is no root.
     seen: Vec<String>,
 }
 
 impl Search<'_> {
-    fn look_into(&mut self, slot: &Slot, superblock: &Superblock) -> Result<()> {
+    fn look_into(&mut self, part: usize, slot: &Slot, superblock: &Superblock) -> Result<()> {
         filesystem::check(slot, superblock, Replay::Skip)?;
-        let opened = self.open(slot, superblock, None)?;
+        let opened = self.open(part, slot, superblock, None)?;
         if superblock.kind == Kind::Btrfs {
-            return self.look_into_btrfs(opened);
+            return self.look_into_btrfs(part, opened);
         }
         match candidate::in_filesystem(&opened.mount, slot, superblock)? {
-            Some(candidate) => self.keep(opened, candidate)?,
+            Some(candidate) => self.keep(opened, RootCandidate { part, ..candidate })?,
             None => {
                 self.seen.push(format!(
                     "{}: {}, {}",
@@ -267,11 +275,12 @@ impl Search<'_> {
 
     /// The default subvolume is the root if it looks like one; only else, or if another is asked for by name, the
     /// others are looked at.
-    fn look_into_btrfs(&mut self, mut opened: Opened) -> Result<()> {
+    fn look_into_btrfs(&mut self, part: usize, mut opened: Opened) -> Result<()> {
         let (slot, superblock) = (opened.slot.clone(), opened.superblock.clone());
         let (default, candidate) = candidate::in_default_subvolume(&opened.mount, &slot, &superblock)?;
         opened.subvolume = Some(default);
         if let Some(candidate) = candidate {
+            let candidate = RootCandidate { part, ..candidate };
             let list = [candidate.clone()];
             let wanted = !candidate::narrowed(list.to_vec(), self.choice, &self.layout.slots).is_empty();
             if wanted {
@@ -287,13 +296,13 @@ impl Search<'_> {
             let words = slot.words();
             self.seen.push(format!("{words}: btrfs, no subvolume of it is a root: none has etc/passwd"));
         }
-        self.found.extend(candidates);
+        self.found.extend(candidates.into_iter().map(|candidate| RootCandidate { part, ..candidate }));
         opened.close()
     }
 
     fn keep(&mut self, opened: Opened, candidate: RootCandidate) -> Result<()> {
         if self.kept.is_none() {
-            self.kept = Some((opened, candidate.id.clone()));
+            self.kept = Some((opened, (candidate.part, candidate.id.clone())));
         } else {
             opened.close()?;
         }
@@ -308,22 +317,29 @@ impl Search<'_> {
     /// The mount of the candidate that was decided for.
     fn take(&mut self, candidate: &RootCandidate) -> Result<Opened> {
         if let Some((opened, id)) = self.kept.take() {
-            if id == candidate.id {
+            if id == (candidate.part, candidate.id.clone()) {
                 return Ok(opened);
             }
             opened.close()?;
         }
-        let slot = self.layout.slots.iter().find(|slot| {
+        let slot = self.parts[candidate.part].layout.slots.iter().find(|slot| {
             slot.partition.as_ref().map(|p| p.number) == candidate.partition
                 && slot.logical.as_ref().map(crate::probe::Logical::id) == candidate.logical_volume
         });
         let slot = slot.context("the partition is gone")?;
         let superblock = slot.content.superblock().context("the filesystem is gone")?;
-        self.open(slot, superblock, candidate.subvolume_id)
+        self.open(candidate.part, slot, superblock, candidate.subvolume_id)
     }
 
-    fn open(&self, slot: &Slot, superblock: &Superblock, subvolume: Option<u64>) -> Result<Opened> {
-        open(self.disk, self.layout, self.point, slot, superblock, subvolume)
+    fn open(
+        &self,
+        part: usize,
+        slot: &Slot,
+        superblock: &Superblock,
+        subvolume: Option<u64>,
+    ) -> Result<Opened> {
+        let Part { disk, layout, .. } = &self.parts[part];
+        open(disk, layout, self.point, slot, superblock, subvolume)
     }
 }
 
@@ -379,6 +395,9 @@ pub(super) fn bind(
     access: Access,
 ) -> Result<LoopDevice> {
     let read_only = access == Access::ReadOnly;
+    if let Some(member) = slot.mirror.as_ref().filter(|_| !read_only) {
+        return Err(super::stack::alone(member, &slot.words()).into());
+    }
     let block_size = block_size(layout, slot, superblock);
     LoopDevice::attach(disk, &LoopSetup { offset: slot.start, size: slot.size, read_only, block_size })
 }

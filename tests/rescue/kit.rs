@@ -36,6 +36,11 @@ pub(crate) fn lacking(needs: Needs) -> Option<String> {
     None
 }
 
+/// Whether the kernel has device-mapper. Its node alone says nothing: the tools make it.
+pub(crate) fn has_mapper() -> bool {
+    fs::File::open("/dev/mapper/control").is_ok()
+}
+
 /// The directory of `target` that holds the trees; made by `scripts/prepare --trees` if that has not been run.
 pub(crate) fn trees() -> Result<&'static Path> {
     static TREES: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();

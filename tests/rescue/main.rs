@@ -29,6 +29,7 @@ mod prove;
 mod prove_sandbox;
 mod readonly;
 mod shell;
+mod stacked;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         labels::cases(),
         layouts::cases(),
         shell::cases(),
+        stacked::cases(),
         prove::cases(),
         prove_sandbox::cases(),
         matrix::cases(),

@@ -46,7 +46,7 @@ const NOT_A_ROOT: &[(&str, &str, &[&str])] = &[
     (
         "a LUKS container",
         "truncate -s 8M $I; printf 'LUKS\\272\\276\\0\\2' | dd of=$I conv=notrunc",
-        &["LUKS2", "cryptsetup"],
+        &["LUKS2", "header is damaged", "cryptsetup"],
     ),
     ("an empty ext4", "truncate -s 8M $I; mkfs.ext4 -q $I", &["empty filesystem"]),
     ("an empty gpt", "truncate -s 8M $I; sgdisk -o $I", &["without partitions"]),

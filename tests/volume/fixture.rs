@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use volrescue::volume::{self, Choice, Live, MountMode, MountedRoot, Target, Volume};
+use volrescue::volume::{self, Choice, Live, MountMode, MountedRoot, Mounting, NoKeys, Target, Volume};
 
 /// Runs a shell command; its output, or what it said against it.
 pub(crate) fn sh(command: &str) -> Result<String> {
@@ -250,7 +250,13 @@ pub(crate) fn open(image: &Path, mode: MountMode) -> Result<Volume> {
 }
 
 pub(crate) fn mount(image: &Path, mode: MountMode, choice: &Choice) -> Result<MountedRoot> {
-    open(image, mode)?.mount_root(choice, mode, &[], &|_| Ok(()), &mut |_| ControlFlow::Continue(()))
+    open(image, mode)?.mount_root(
+        Vec::new(),
+        &Mounting { choice, mode, needed: &[] },
+        &mut NoKeys,
+        &|_| Ok(()),
+        &mut |_| ControlFlow::Continue(()),
+    )
 }
 
 /// A path in the mounted root, by its descriptor.

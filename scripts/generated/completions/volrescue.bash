@@ -135,7 +135,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__diagnose)
-            opts="-u -k -v -h --partition --root --with --allow-backing --live --jobs --user --key --replay --from --explain --report --json --verbose --help"
+            opts="-u -k -v -h --partition --root --with --allow-backing --luks-key --live --jobs --user --key --replay --from --explain --report --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -150,6 +150,10 @@ _volrescue() {
                     return 0
                     ;;
                 --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --luks-key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -463,7 +467,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__prove)
-            opts="-u -k -v -h --partition --root --with --allow-backing --live --jobs --user --key --timeout --json --verbose --help"
+            opts="-u -k -v -h --partition --root --with --allow-backing --luks-key --live --jobs --user --key --timeout --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -478,6 +482,10 @@ _volrescue() {
                     return 0
                     ;;
                 --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --luks-key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -513,7 +521,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__repair)
-            opts="-u -k -y -v -h --partition --root --with --allow-backing --live --jobs --user --key --generate-key --create-user --sudo --from --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --report --state-dir --json --verbose --help"
+            opts="-u -k -y -v -h --partition --root --with --allow-backing --luks-key --live --jobs --user --key --generate-key --create-user --sudo --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --report --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -528,6 +536,10 @@ _volrescue() {
                     return 0
                     ;;
                 --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --luks-key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -552,10 +564,6 @@ _volrescue() {
                     return 0
                     ;;
                 --generate-key)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --from)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -601,7 +609,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__shell)
-            opts="-v -h --partition --root --with --allow-backing --live --jobs --writable --state-dir --json --verbose --help"
+            opts="-v -h --partition --root --with --allow-backing --luks-key --live --jobs --writable --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -616,6 +624,10 @@ _volrescue() {
                     return 0
                     ;;
                 --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --luks-key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -649,7 +661,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__undo)
-            opts="-y -v -h --target --with --allow-backing --live --dry-run --force --yes --state-dir --json --verbose --help"
+            opts="-y -v -h --target --with --allow-backing --luks-key --live --dry-run --force --yes --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -660,6 +672,10 @@ _volrescue() {
                     return 0
                     ;;
                 --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --luks-key)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -46,6 +46,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand list" -s h -l help -
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l partition -d 'Take partition N as the root' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l luks-key -d 'Open what is encrypted with LUKS with the key or passphrase in FILE. May repeat. Without it, a passphrase is asked for on the terminal' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s u -l user -d 'The login user; may repeat. Default: the image\'s own default user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s k -l key -d 'A key: OpenSSH, RFC 4716 or PuTTY public key, or a private key (only its public half is taken); - is standard input. May repeat' -r -F
@@ -61,6 +62,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand diagnose" -s h -l he
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l partition -d 'Take partition N as the root' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l luks-key -d 'Open what is encrypted with LUKS with the key or passphrase in FILE. May repeat. Without it, a passphrase is asked for on the terminal' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s u -l user -d 'The login user; may repeat. Default: the image\'s own default user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s k -l key -d 'A key: OpenSSH, RFC 4716 or PuTTY public key, or a private key (only its public half is taken); - is standard input. May repeat' -r -F
@@ -94,6 +96,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand repair" -s h -l help
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l partition -d 'Take partition N as the root' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l luks-key -d 'Open what is encrypted with LUKS with the key or passphrase in FILE. May repeat. Without it, a passphrase is asked for on the terminal' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s u -l user -d 'The login user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s k -l key -d 'A private key without passphrase to log in with; - is standard input. Default: a pair made for this login, added in memory to the files of keys that exist, so that all but the key itself is proved' -r -F
@@ -105,6 +108,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s v -l verbo
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s h -l help -d 'Print help'
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l target -d 'The volume, where it is not found by its recorded id' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l with -d 'The volume that held part of the tree, if it is not where it was' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l luks-key -d 'Open what is encrypted with LUKS with the key or passphrase in FILE' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
 complete -c volrescue -n "__fish_volrescue_using_subcommand undo" -l live -d 'Allow / itself as the target'
@@ -122,6 +126,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand history" -s h -l hel
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l partition -d 'Take partition N as the root' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
+complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l luks-key -d 'Open what is encrypted with LUKS with the key or passphrase in FILE. May repeat. Without it, a passphrase is asked for on the terminal' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
