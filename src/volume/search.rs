@@ -178,6 +178,8 @@ fn misnamed(
         if let Some(superblock) = slot.content.superblock().filter(|one| one.kind.is_rescuable()) {
             // What can't be looked into can't be offered.
             let _ = search.look_into(part, slot, superblock);
+        } else {
+            search.seen.push(other_words(slot, &slot.content));
         }
     }
     for one in std::mem::take(&mut search.found) {
