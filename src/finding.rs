@@ -241,6 +241,7 @@ checks! {
     FileUnreadable "file-unreadable" Nothing "A file that the answer hangs on is there and cannot be read (I/O error, size).";
     // sshd starts
     SshdMissing "sshd-missing" Nothing "No sshd program was found on the volume.";
+    SshdNotExecutable "sshd-not-executable" System "The sshd program is there, but lacks the x bit.";
     SshdHelperMissing "sshd-helper-missing" Nothing "A program that sshd starts for each connection does not exist or cannot be executed.";
     ConfigMissing "config-missing" SshdConfig "sshd_config does not exist, so sshd does not start.";
     ConfigUnreadable "config-unreadable" SshdConfig "sshd_config or a file it includes cannot be read, so sshd does not start.";
@@ -265,6 +266,7 @@ checks! {
     AccountFileMode "account-file-mode" Permissions "passwd, group, shadow or gshadow has the wrong mode or owner.";
     ShellMissing "shell-missing" Account "The login shell does not exist on the volume.";
     ShellNotExecutable "shell-not-executable" Account "The login shell is not a file that the user can execute.";
+    LibraryUnreadable "library-unreadable" System "The user may not read a library that the login shell needs, or it is missing.";
     ShellRefusesLogin "shell-refuses-login" Account "The login shell is one that ends every session (nologin, false).";
     ShellStartupExits "shell-startup-exits" Nothing "The user's .bashrc ends the shell before it runs anything.";
     NologinFile "nologin-file" Account "/etc/nologin exists and keeps out everybody but root.";
@@ -324,7 +326,7 @@ checks! {
     KeyLineRefuses "key-line-refuses" Key "The key's line has options that refuse this login (expired, from, principals).";
     KeyLineFrom "key-line-from" Nothing "The key's line admits only some client addresses.";
     CertificateRefused "certificate-refused" Key "The certificate is not one that sshd takes for this user.";
-    KeyLineCommand "key-line-command" Key "The key's line forces a command in place of a shell.";
+    KeyLineCommand "key-line-command" Nothing "The key's line forces a command in place of a shell.";
     // the session
     ForcedCommand "forced-command" SshdConfig "ForceCommand replaces the shell.";
     ChrootUnusable "chroot-unusable" SshdConfig "ChrootDirectory is not a directory that sshd accepts.";
@@ -332,6 +334,7 @@ checks! {
     // beside the way
     ClientKeyMode "client-key-mode" Permissions "A private key or config in .ssh is open to others, so the user's own ssh refuses it.";
     LabelWrong "label-wrong" Permissions "The SELinux label of a file on the way is missing, or not the one that the volume's policy gives it.";
+    SystemWritable "system-writable" Nothing "Files or directories of the system can be written by everybody.";
     SudoersMode "sudoers-mode" System "sudo refuses to work with the mode or owner of its own files.";
     ServiceDisabled "service-disabled" Service "The ssh service is masked, disabled or kept from starting.";
 }

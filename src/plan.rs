@@ -13,6 +13,7 @@ mod lines;
 pub mod login_path;
 pub mod outside_sshd;
 pub mod overlay;
+pub mod promise;
 pub mod scope;
 pub mod service;
 pub mod sshd_config;
@@ -81,7 +82,7 @@ pub struct Wish {
 pub struct Plan {
     /// What to do, in this order.
     pub actions: Vec<Action>,
-    /// What the operator should know besides.
+    /// What the operator should know besides; whose access changes comes first.
     pub notes: Vec<String>,
     /// What sshd would say afterwards, user by user.
     pub predicted: Vec<Evaluation>,
@@ -110,7 +111,8 @@ pub fn build(view: &dyn View, os: &OsFacts, users: &[BString], wish: &Wish) -> R
     accounts_of_the_system(&mut builder);
     let system = System::read(&builder.view);
     let predicted = users.iter().map(|user| ask(&builder.view, &system, user, wish)).collect();
-    Ok(Plan { actions: builder.actions, notes: builder.notes, predicted })
+    let notes = builder.warnings.into_iter().chain(builder.notes).collect();
+    Ok(Plan { actions: builder.actions, notes, predicted })
 }
 
 /// A login may work where the machine does not start: told, as there is nothing to be sure of for mending it.
@@ -231,7 +233,20 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
         });
         login_path::document_client_files(builder, &user, &home);
     }
-    let reach = Reach { user: &user, who: &who, home: &home, files: &files };
+    let reach =
+        Reach { user: &user, who: &who, home: &home, files: &files, system: &system, minimal: wish.minimal };
+    for file in &files {
+        if let Some(path) = scope::canonical_rest(&builder.view, &file.path)
+            && let Some(other) = reach.anothers(&builder.view, &path)
+        {
+            builder.warn(format!(
+                "{} lies in the home of {}: it is not opened to {name} and gets no key; --fix sshd-config gives {name} \
+                 a file of their own",
+                path.display(),
+                other.name
+            ));
+        }
+    }
     let neighbours = neighbours(builder, &user, &home, wish);
     let start = (builder.actions.clone(), builder.view.clone());
     make_ssh_directory(builder, &reach, wish);
@@ -240,6 +255,9 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
         let accepted = usable_keys(builder, &system, name, wish);
         keys::add(builder, &accepted, &reach, &system.build);
         mend_findings(builder, name, &reach, wish, modes);
+        if files.iter().any(|file| file.shared) || matches!(home, Home::Shared { .. }) {
+            warn_of_others(builder, &start.1, &user, &accepted, wish);
+        }
     }
     let after = System::read(&builder.view);
     let harmed = neighbours
@@ -285,6 +303,37 @@ fn fix_classes(builder: &mut Builder<'_>, user: &PasswdEntry, wish: &Wish) {
     }
     if wish.fix.contains(&FixedBy::System) {
         outside_sshd::mend(builder, &ask);
+    }
+}
+
+/// Names the other accounts that the keys open too, of those that a login can be tried for.
+fn warn_of_others(
+    builder: &mut Builder<'_>,
+    before: &Overlay<'_>,
+    user: &PasswdEntry,
+    keys: &[PublicKey],
+    wish: &Wish,
+) {
+    /// Images have a handful of accounts with a shell.
+    const MOST: usize = 64;
+    let (was, is) = (System::read(before), System::read(&builder.view));
+    for key in keys {
+        let one = Wish { keys: vec![key.clone()], ..wish.clone() };
+        let accepts =
+            |view: &dyn View, system: &System, name| ask(view, system, name, &one).verdict == Verdict::Accept;
+        let others = is.passwd.entries.iter().filter(|other| other.uid != user.uid).take(MOST);
+        let opened: Vec<String> = others
+            .filter(|other| accepts(&builder.view, &is, &other.name) && !accepts(before, &was, &other.name))
+            .map(|other| other.name.to_string())
+            .collect();
+        if !opened.is_empty() {
+            builder.warn(format!(
+                "the key {} now opens {} too: the file of keys is not {}'s alone",
+                key.fingerprint(),
+                opened.join(", "),
+                user.name
+            ));
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Builder<'a> {
     pub view: Overlay<'a>,
     /// In the order in which they are done.
     pub actions: Vec<Action>,
+    /// Who loses or gains access by the plan, by name: told first.
+    pub warnings: Vec<String>,
     /// What the operator should know besides.
     pub notes: Vec<String>,
 }
@@ -21,7 +23,7 @@ impl<'a> Builder<'a> {
     /// Nothing planned yet.
     #[must_use]
     pub fn new(view: &'a dyn View) -> Self {
-        Self { view: Overlay::new(view), actions: Vec::new(), notes: Vec::new() }
+        Self { view: Overlay::new(view), actions: Vec::new(), warnings: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds an action.
@@ -81,6 +83,14 @@ impl<'a> Builder<'a> {
         let note = note.into();
         if !self.notes.contains(&note) {
             self.notes.push(note);
+        }
+    }
+
+    /// Says once, before everything else, whose access changes.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        let warning = warning.into();
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
     }
 

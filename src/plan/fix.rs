@@ -83,6 +83,12 @@ fn helps(finding: &Finding, before: &Evaluation, after: &Evaluation) -> bool {
         CheckId::HostKeysUnusable => {
             matches!(other.check, CheckId::HostKeysMissing | CheckId::HostKeysTooOpen)
         }
+        // The keys are looked for in the user's own home from now on.
+        _ if matches!(finding.fixed_by, FixedBy::SshdConfig)
+            && finding.check >= CheckId::RootDirectoryMode =>
+        {
+            matches!(other.fixed_by, FixedBy::Key | FixedBy::Permissions)
+        }
         // A PAM stack ends with the first refusal.
         CheckId::AccountExpired
         | CheckId::PasswordExpired

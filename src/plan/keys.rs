@@ -3,6 +3,7 @@
 use super::action::{Before, Change};
 use super::builder::Builder;
 use super::login_path::{Reach, make_parents};
+use super::scope::canonical_rest;
 use crate::keys::PublicKey;
 use crate::keys::authorized_keys::{self, KeyLine, Line};
 use crate::sshd::Build;
@@ -42,7 +43,7 @@ pub fn add(builder: &mut Builder<'_>, keys: &[PublicKey], reach: &Reach<'_>, bui
         if write(builder, file, &missing, reach) {
             if file.shared {
                 builder.note(format!(
-                    "{} serves several users: the key now opens the account of each of them",
+                    "{} serves several users: the key is for each of them whom sshd lets in by it",
                     file.path.display()
                 ));
             }
@@ -113,6 +114,10 @@ fn write(builder: &mut Builder<'_>, file: &KeyFile, lines: &[Vec<u8>], reach: &R
             false
         }
         Ok(found) => {
+            if reach.anothers(&builder.view, &found.path).is_some() {
+                // The plan has told it.
+                return false;
+            }
             if !reach.may_change(&builder.view, &found.path) {
                 builder.note(format!(
                     "{} leads out of the home to {}: that file is not changed",
@@ -169,6 +174,11 @@ fn create(
     reach: &Reach<'_>,
     why: &str,
 ) -> bool {
+    let there = canonical_rest(&builder.view, &file.path);
+    if there.is_some_and(|path| reach.anothers(&builder.view, &path).is_some()) {
+        // The plan has told it.
+        return false;
+    }
     let Some(path) = make_parents(builder, &file.path, reach) else {
         builder.note(format!("{} cannot be made: something else is in the way", file.path.display()));
         return false;

@@ -7,9 +7,10 @@ use super::builder::Builder;
 use super::scope::Home;
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy, Severity};
+use crate::os::is_system_directory;
 use crate::permissions::{Access, Identity};
-use crate::sshd::evaluate::KeyFile;
-use crate::view::{LookError, View, follow, walk};
+use crate::sshd::evaluate::{KeyFile, System, home_of_another};
+use crate::view::{LookError, Stat, View, follow, walk};
 use std::path::{Path, PathBuf};
 
 const DOCUMENTED: &str = "the documented permission tree";
@@ -119,6 +120,10 @@ pub struct Reach<'a> {
     pub home: &'a Home,
     /// The files of keys.
     pub files: &'a [KeyFile],
+    /// The accounts.
+    pub system: &'a System,
+    /// Only what sshd refuses for is changed.
+    pub minimal: bool,
 }
 
 impl Reach<'_> {
@@ -149,6 +154,17 @@ impl Reach<'_> {
         }
     }
 
+    fn leads_home(&self, path: &Path) -> bool {
+        self.home_path().is_some_and(|home| home.starts_with(path)) || self.in_home(path)
+    }
+
+    /// The other account in whose home `path` (canonical) lies, unless it is the user's too.
+    #[must_use]
+    pub fn anothers(&self, view: &dyn View, path: &Path) -> Option<&PasswdEntry> {
+        let other = home_of_another(view, &self.system.passwd, self.user, path)?;
+        (!self.leads_home(path)).then_some(other)
+    }
+
     /// Does the way to `path` pass a link that lies in the home?
     #[must_use]
     pub fn strays(&self, view: &dyn View, path: &Path) -> bool {
@@ -159,8 +175,11 @@ impl Reach<'_> {
     /// administrator's configuration names, without passing a link that lies in the home?
     #[must_use]
     pub fn may_change(&self, view: &dyn View, path: &Path) -> bool {
-        if self.home_path().is_some_and(|home| home.starts_with(path)) || self.in_home(path) {
+        if self.leads_home(path) {
             return true;
+        }
+        if self.anothers(view, path).is_some() {
+            return false;
         }
         // The shell is named by the administrator, and lies among what is root's.
         let shell = super::scope::path_of(&self.user.shell);
@@ -187,7 +206,9 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, reach: &Reach<'_>) -> 
     let why = finding.check.meaning().trim_end_matches('.');
     let before = builder.actions.len();
     let Some(stat) = builder.stat(&path) else { return false };
-    if !reach.may_change(&builder.view, &path) {
+    // The way to the shell and to what it needs; links of the user have another class.
+    let of_the_system = finding.check == C::DirectoryNotSearchable && is_system_directory(&path);
+    if !of_the_system && !reach.may_change(&builder.view, &path) {
         builder.note(format!(
             "{} is reached through a link that lies in the home; what lies outside is not changed for it",
             path.display()
@@ -195,7 +216,12 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, reach: &Reach<'_>) -> 
         return false;
     }
     let theirs = reach.in_home(&path);
-    let ids = if theirs { (reach.user.uid, reach.user.gid) } else { (0, 0) };
+    let ids = match path.to_str() {
+        _ if theirs => (reach.user.uid, reach.user.gid),
+        Some("/" | "/home") => (0, 0),
+        // sshd asks for the owner alone.
+        _ => (0, stat.gid),
+    };
     match finding.check {
         C::DirectoryWrongOwner | C::HomeWrongOwner | C::SshDirWrongOwner | C::KeyFileWrongOwner
             if stat.nlink == 1 || stat.is_dir() =>
@@ -210,6 +236,10 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, reach: &Reach<'_>) -> 
             if stat.nlink == 1 || stat.is_dir() =>
         {
             builder.close_to_writers(&path, why);
+        }
+        C::DirectoryNotSearchable if of_the_system && !reach.minimal => {
+            builder.set_mode(&path, stat.mode | 0o055, why);
+            builder.open_to(&path, reach.who, Access::Execute, why);
         }
         C::DirectoryNotSearchable | C::HomeNotSearchable | C::SshDirNotSearchable => {
             if theirs {
@@ -228,7 +258,40 @@ pub fn mend(builder: &mut Builder<'_>, finding: &Finding, reach: &Reach<'_>) -> 
         }
         _ => return false,
     }
+    if !theirs {
+        tell_losers(builder, &path, &stat, reach);
+    }
     builder.actions.len() > before
+}
+
+/// Whose right to write in a directory that is not the user's alone ends with the plan.
+fn tell_losers(builder: &mut Builder<'_>, path: &Path, before: &Stat, reach: &Reach<'_>) {
+    let Some(after) = builder.stat(path) else { return };
+    let mut losers = Vec::new();
+    let owner = before.uid;
+    if owner != after.uid && before.mode & 0o200 != 0 && !is_system_account(owner, reach) {
+        let name = reach.system.passwd.by_uid(owner);
+        losers.push(name.map_or_else(|| format!("uid {owner}"), |entry| entry.name.to_string()));
+    }
+    let closed = before.mode & 0o022 == 0o020 && after.mode & 0o020 == 0;
+    if closed && before.gid != 0 {
+        let name = reach.system.group.by_gid(before.gid);
+        let name = name.map_or_else(|| format!("gid {}", before.gid), |entry| entry.name.to_string());
+        losers.push(format!("the group {name}"));
+    }
+    for loser in losers {
+        builder.warn(format!(
+            "{loser} can no longer write to {}: sshd lets {} in only where nobody but root and {} can write on the way \
+             to the keys; a home elsewhere would leave it as it is",
+            path.display(),
+            reach.user.name,
+            reach.user.name
+        ));
+    }
+}
+
+fn is_system_account(uid: u32, reach: &Reach<'_>) -> bool {
+    uid == 0 || uid == reach.user.uid
 }
 
 /// The blocking findings that permissions mend.

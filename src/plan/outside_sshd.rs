@@ -1,5 +1,5 @@
-//! What is neither sshd's nor the account's (`--fix system`): rules of TCP wrappers (hosts_access(5)), and the modes that
-//! sudo(8) wants of its own files.
+//! What is neither sshd's nor the account's (`--fix system`): rules of TCP wrappers (hosts_access(5)), the modes that
+//! sudo(8) wants of its own files, and those without which the sshd or the login shell of the volume can't be run.
 
 use super::action::{Action, Before, Change};
 use super::builder::Builder;
@@ -20,6 +20,12 @@ pub fn mend(builder: &mut Builder<'_>, ask: &dyn Fn(&dyn View) -> Evaluation) {
         (CheckId::HostsDeny, Some(path)) => wrappers(view, path, finding),
         (CheckId::SudoersMode, Some(path)) => vec![sudo(view, path, finding)],
         (CheckId::ShellNotExecutable, Some(path)) => vec![program(view, path, finding)],
+        (
+            CheckId::SshdNotExecutable | CheckId::SshdHelperMissing | CheckId::LibraryUnreadable,
+            Some(path),
+        ) => {
+            vec![of_a_package(view, path, finding)]
+        }
         _ => Vec::new(),
     });
 }
@@ -61,6 +67,20 @@ fn allow(view: &dyn View, finding: &Finding) -> Proposal {
             .insert_before(1, SSHD_FOR_ALL.as_bytes())
             .or_else(|| Some(format!("{ADDED}\n{SSHD_FOR_ALL}\n").into_bytes()))
     })
+}
+
+/// The bits that a program or a library of the system lacks; nothing of another owner's, or with further names.
+fn of_a_package(view: &dyn View, path: &Path, finding: &Finding) -> Proposal {
+    let found = follow(view, path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let ours = ["/bin", "/sbin", "/lib", "/lib64", "/usr"].iter().any(|base| found.path.starts_with(base));
+    let stat = found.stat;
+    if !ours || !stat.is_file() || stat.uid != 0 || stat.size == 0 {
+        return Err(format!("{} is no file of a package, and is not changed", found.path.display()));
+    }
+    let wanted = finding.wants.split(' ').next().and_then(|mode| u32::from_str_radix(mode, 8).ok());
+    let Some(to) = wanted.filter(|mode| *mode != stat.mode) else { return Ok(Vec::new()) };
+    let change = Change::SetMode { from: stat.mode, to };
+    Ok(vec![Action { path: found.path, change, why: why(finding) }])
 }
 
 /// Owner and mode as the finding wants them, "0440 0:0"; set-id bits come after the owner, which takes them away.

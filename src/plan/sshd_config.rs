@@ -105,6 +105,19 @@ fn ways(finding: &Finding, user: &PasswdEntry, system: &System) -> Vec<Way> {
         CheckId::NoKeyFiles => {
             vec![for_user("AuthorizedKeysFile .ssh/authorized_keys"), Way::CommentOut]
         }
+        // A file of keys in the home of another account.
+        CheckId::KeyFileMissing
+        | CheckId::KeyFileEmpty
+        | CheckId::KeyAbsent
+        | CheckId::KeyLineBroken
+        | CheckId::KeyFileUnreadable
+        | CheckId::KeyFileWrongOwner
+        | CheckId::KeyFileWritableByOthers
+        | CheckId::DirectoryNotSearchable
+        | CheckId::DirectoryWrongOwner
+        | CheckId::DirectoryWritableByOthers => {
+            vec![for_user("AuthorizedKeysFile .ssh/authorized_keys")]
+        }
         CheckId::ForcedCommand => vec![for_user("ForceCommand none"), Way::CommentOut],
         // The shell inside a chroot.
         CheckId::ChrootUnusable | CheckId::ShellMissing => vec![for_user("ChrootDirectory none")],

@@ -1,6 +1,7 @@
 //! Plans over a volume in memory, judged by the evaluation that made the diagnosis.
 
 use super::*;
+use crate::finding::Finding;
 use crate::keys::testing::key;
 use crate::sshd::evaluate::tests::Bed;
 use crate::view::{FileKind, LookError};
@@ -403,3 +404,191 @@ fn a_private_key_of_the_client_becomes_0600() {
     let set = plan.actions.iter().find(|action| action.path == Path::new(&path)).map(|action| &action.change);
     assert!(matches!(set, Some(Change::SetMode { to: 0o600, .. })), "{set:?}");
 }
+
+/// What the diagnosis says, held against the repair it leads to.
+fn diagnosed(bed: &Bed, keys: &[PublicKey]) -> Evaluation {
+    let question = Question { user: BString::from("u"), keys, now: NOW, address: None, host: None };
+    let mut answer = evaluate::evaluate(&bed.tree, &System::read(&bed.tree), &question);
+    promise::keep(&bed.tree, &OsFacts::detect(&bed.tree), &mut answer, &question);
+    answer
+}
+
+fn known_key() -> PublicKey {
+    key(1)
+}
+
+fn move_home(bed: &mut Bed, home: &str) {
+    let passwd = String::from_utf8(bed.tree.nodes[Path::new("/etc/passwd")].content.clone()).unwrap();
+    bed.file("/etc/passwd", 0o644, 0, 0, passwd.replace(":/home/u:", &format!(":{home}:")).as_bytes());
+}
+
+/// Every finding about a mode wants what the repair brings; `fix` as on the command line.
+fn wants_what_is_done(bed: &Bed, fix: &[FixedBy]) {
+    let answer = diagnosed(bed, &[known_key()]);
+    let plan = plan(bed, &Wish { keys: vec![known_key()], fix: fix.to_vec(), ..wish() });
+    assert_eq!(plan.predicted[0].verdict, Verdict::Accept, "{:?}", plan.predicted[0].findings);
+    let view = after(bed, &plan);
+    let mut held = 0;
+    for finding in &answer.findings {
+        let path = finding.path.as_deref().unwrap();
+        if bed.tree.lstat(path).is_ok_and(|stat| stat.mode_owner() == finding.is) {
+            held += 1;
+            assert_eq!(finding.wants, view.lstat(path).unwrap().mode_owner(), "{finding:?}");
+            assert_ne!(finding.fixed_by, FixedBy::Nothing, "{finding:?}");
+        }
+    }
+    assert!(held > 0, "{:?}", answer.findings);
+}
+
+#[test]
+fn a_closed_directory_on_the_way_to_the_shell_is_opened() {
+    for (path, mode) in [("/usr", 0o700), ("/usr/bin", 0o750), ("/bin", 0o700)] {
+        let mut bed = Bed::debian();
+        let shell = if path == "/bin" { "/bin/bash" } else { "/usr/bin/bash" };
+        let passwd = String::from_utf8(bed.tree.nodes[Path::new("/etc/passwd")].content.clone()).unwrap();
+        bed.file("/etc/passwd", 0o644, 0, 0, passwd.replace("/bin/bash", shell).as_bytes());
+        let program = vec![b'x'; 70_000];
+        bed.file(shell, 0o755, 0, 0, &program).chmod(path, mode);
+        wants_what_is_done(&bed, &[]);
+        let plan = plan(&bed, &wish());
+        assert_eq!(shown(&after(&bed, &plan), path), "0755 0:0");
+        assert!(plan.notes.is_empty(), "{:?}", plan.notes);
+    }
+}
+
+#[test]
+fn a_home_that_is_the_systems_loses_no_more_than_sshd_asks_for_and_says_who_loses() {
+    let mut bed = Bed::debian();
+    let group = [bed.tree.nodes[Path::new("/etc/group")].content.clone(), b"www:x:33:\n".to_vec()].concat();
+    bed.file("/etc/group", 0o644, 0, 0, &group);
+    let line = bed.tree.nodes[Path::new(KEYS)].content.clone();
+    move_home(&mut bed, "/var/www");
+    let mut passwd = bed.tree.nodes[Path::new("/etc/passwd")].content.clone();
+    passwd.extend(b"www:x:33:33::/var/www:/usr/sbin/nologin\n");
+    bed.file("/etc/passwd", 0o644, 0, 0, &passwd);
+    bed.dir("/var/www", 0o775, 33, 33).dir("/var/www/.ssh", 0o700, 1000, 1000);
+    bed.file("/var/www/.ssh/authorized_keys", 0o600, 1000, 1000, &line);
+    wants_what_is_done(&bed, &[]);
+    let plan = plan(&bed, &wish());
+    assert_eq!(shown(&after(&bed, &plan), "/var/www"), "0755 0:33");
+    assert!(plan.notes[0].starts_with("www can no longer write to /var/www"), "{:?}", plan.notes);
+}
+
+#[test]
+fn the_home_of_another_is_not_opened_and_gets_no_key() {
+    let mut bed = Bed::debian();
+    let config = "UsePAM yes\nAuthorizedKeysFile /root/.ssh/authorized_keys\n";
+    bed.file("/etc/ssh/sshd_config", 0o644, 0, 0, config.as_bytes());
+    bed.dir("/root", 0o700, 0, 0).dir("/root/.ssh", 0o700, 0, 0);
+    bed.file("/root/.ssh/authorized_keys", 0o600, 0, 0, b"");
+    for exists in [true, false] {
+        if !exists {
+            bed.remove("/root/.ssh/authorized_keys");
+        }
+        let given = Wish { keys: vec![key(9)], ..wish() };
+        let plain = plan(&bed, &given);
+        assert!(!paths(&plain).iter().any(|path| path.starts_with("/root")), "{:?}", paths(&plain));
+        assert!(plain.notes[0].contains("home of root"), "{:?}", plain.notes);
+        let blocks = |answer: &Evaluation| {
+            answer.findings.iter().all(|finding| {
+                finding.severity != Severity::Blocks || finding.fixed_by == FixedBy::SshdConfig
+            })
+        };
+        let told = diagnosed(&bed, &[key(9)]);
+        assert!(told.verdict == Verdict::Refuse && blocks(&told), "{:?}", told.findings);
+        let own = plan(&bed, &Wish { fix: vec![FixedBy::SshdConfig], ..given });
+        assert_eq!(own.predicted[0].verdict, Verdict::Accept, "{:?}", own.predicted[0].findings);
+        assert!(!paths(&own).iter().any(|path| path.starts_with("/root")), "{:?}", paths(&own));
+    }
+}
+
+#[test]
+fn whom_a_shared_file_opens_is_named_first() {
+    let mut bed = Bed::debian();
+    let config = "UsePAM yes\nAuthorizedKeysFile /etc/ssh/keys\n";
+    bed.file("/etc/ssh/sshd_config", 0o644, 0, 0, config.as_bytes());
+    bed.file("/etc/ssh/keys", 0o644, 0, 0, b"");
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    assert!(plan.notes[0].contains("now opens root too"), "{:?}", plan.notes);
+}
+
+#[test]
+fn what_is_there_without_its_bits_is_not_called_absent() {
+    let mut bed = Bed::debian();
+    bed.file("/usr/sbin/sshd", 0o644, 0, 0, b"\x7fELF OpenSSH_9.2p1\0");
+    let answer = diagnosed(&bed, &[known_key()]);
+    let found = answer.findings.iter().find(|finding| finding.severity == Severity::Blocks).unwrap();
+    assert_eq!((found.check.name(), found.is.as_str()), ("sshd-not-executable", "0644 0:0"));
+    wants_what_is_done(&bed, &[FixedBy::System]);
+}
+
+#[test]
+fn policy_and_what_nothing_mends_promises_nothing() {
+    let line = String::from_utf8(known_key().to_line()).unwrap();
+    type Break = (&'static str, fn(&mut Bed, &str));
+    let breaks: &[Break] = &[
+        ("a forced command", |bed, line| did(bed.write(KEYS, format!("command=\"false\" {line}\n")))),
+        ("an expired line", |bed, line| did(bed.write(KEYS, format!("expiry-time=\"20200101\" {line}\n")))),
+        ("a hard link of root's", |bed, _| {
+            bed.chown(KEYS, 0, 0);
+            bed.tree.nodes.get_mut(Path::new(KEYS)).unwrap().stat.nlink = 2;
+        }),
+        ("a home that is a file", |bed, _| did(bed.remove(HOME).file(HOME, 0o644, 0, 0, b""))),
+        ("a .ssh that is a file", |bed, _| did(bed.remove(SSH).file(SSH, 0o644, 0, 0, b""))),
+        ("a home behind a dangling link", |bed, _| did(bed.remove(HOME).link(HOME, "/data/u"))),
+        ("a home that is nowhere", |bed, _| move_home(bed, "/nonexistent")),
+    ];
+    for (name, breaks) in breaks {
+        let mut bed = Bed::debian();
+        breaks(&mut bed, &line);
+        let answer = diagnosed(&bed, &[known_key()]);
+        let blocking: Vec<&Finding> =
+            answer.findings.iter().filter(|finding| finding.severity == Severity::Blocks).collect();
+        assert!(!blocking.is_empty(), "{name}");
+        for finding in blocking {
+            assert_eq!(finding.fixed_by, FixedBy::Nothing, "{name}: {finding:?}");
+        }
+    }
+}
+
+#[test]
+fn no_advice_is_given_that_would_break_the_login() {
+    let mut bed = Bed::debian();
+    let config = "UsePAM yes\nChrootDirectory %h\nForceCommand internal-sftp\n";
+    bed.file("/etc/ssh/sshd_config", 0o644, 0, 0, config.as_bytes());
+    bed.chown(HOME, 0, 0).chmod(HOME, 0o755);
+    let answer = diagnosed(&bed, &[known_key()]);
+    assert!(
+        !answer.findings.iter().any(|finding| finding.check == CheckId::HomeMode),
+        "{:?}",
+        answer.findings
+    );
+}
+
+#[test]
+fn what_diagnosis_wants_is_what_repair_does() {
+    type Break = fn(&mut Bed);
+    let breaks: &[Break] = &[
+        |bed| did(bed.chmod("/home", 0o700).chmod(HOME, 0o777).chmod(SSH, 0o070)),
+        |bed| did(bed.chmod("/etc/shadow", 0o777).chmod("/etc/passwd", 0o666)),
+        |bed| did(bed.chown(HOME, 55, 55).chown(KEYS, 0, 0)),
+    ];
+    for breaks in breaks {
+        let mut bed = Bed::debian();
+        breaks(&mut bed);
+        wants_what_is_done(&bed, &[]);
+    }
+}
+
+#[test]
+fn a_system_open_to_everybody_is_told_in_one_finding() {
+    let mut bed = Bed::debian();
+    bed.chmod("/var", 0o777).chmod("/usr", 0o777);
+    let answer = diagnosed(&bed, &[known_key()]);
+    let found = answer.findings.iter().find(|finding| finding.check == CheckId::SystemWritable).unwrap();
+    assert_eq!((found.is.as_str(), found.fixed_by), ("0777, and so /var", FixedBy::Nothing));
+    assert_eq!(answer.verdict, Verdict::Accept);
+}
+
+/// The beds' calls can be chained.
+fn did<T>(_: T) {}

@@ -11,7 +11,7 @@ use crate::inventory::Inventory;
 use crate::journal::record::Begin;
 use crate::journal::{LoadedRun, RunInfo, VolumeLock};
 use crate::os::{self, OsFacts};
-use crate::plan::{Action, Change, Outcome};
+use crate::plan::{Action, Change, Outcome, promise};
 use crate::report::output::{self, Style};
 use crate::report::progress::CopyProgress;
 use crate::report::{Names, Report, RootSummary, TargetSummary, Unmount, UserReport, json, text};
@@ -237,8 +237,14 @@ impl Session {
         Ok(users)
     }
 
-    /// Would sshd accept?
+    /// Would sshd accept, and what would a repair do about it?
     pub(super) fn ask(&self, seen: &Seen<'_>, question: &Question<'_>) -> Evaluation {
+        let mut answer = self.judge(seen, question);
+        promise::keep(&seen.inventory, &seen.os, &mut answer, question);
+        answer
+    }
+
+    fn judge(&self, seen: &Seen<'_>, question: &Question<'_>) -> Evaluation {
         let mut answer = evaluate::evaluate(&seen.inventory, &seen.system, question);
         cite(&seen.inventory, &seen.system.build, &mut answer);
         if self.mounted.info.journal == FsJournal::Dirty {
@@ -271,7 +277,7 @@ impl Session {
         others
             .filter(|entry| {
                 let question = Question { user: entry.name.clone(), ..asked.clone() };
-                self.ask(seen, &question).verdict == Verdict::Accept
+                self.judge(seen, &question).verdict == Verdict::Accept
             })
             .map(|entry| entry.name.to_string())
             .collect()

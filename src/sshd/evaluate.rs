@@ -11,7 +11,7 @@ use crate::accounts::{Group, Passwd, PasswdEntry, Shadow};
 use crate::finding::{CheckId, Finding, Location, Quote, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::permissions::Identity;
-use crate::view::{LookError, Stat, TEXT_LIMIT, View, follow, read_following, walk};
+use crate::view::{Found, LookError, Stat, TEXT_LIMIT, View, follow, read_following, walk};
 use bstr::{BStr, BString, ByteSlice};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ mod wrappers;
 
 pub use hostkey::kind_of_name;
 pub use names::NameServices;
-pub use path::key_files;
+pub use path::{home_of_another, key_files};
 
 /// Where a login comes from, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub struct System {
     pub names: NameServices,
     /// The sshd program, if the volume has one that can be executed.
     pub program: Option<PathBuf>,
+    /// One that can't be, where there is no other.
+    pub barred_program: Option<Found>,
     /// Files that are there and cannot be read from the volume (an I/O error, a size beyond reason).
     pub unread: Vec<(PathBuf, LookError)>,
 }
@@ -185,7 +187,11 @@ impl System {
                 .is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0)
         };
         let program = PROGRAMS.iter().find(|path| executable(path)).map(PathBuf::from);
-        Self { build, config, passwd, group, shadow, names: NameServices::read(view), program, unread }
+        let barred = |path: &&str| follow(view, Path::new(path)).ok().filter(|found| found.stat.is_file());
+        let barred_program =
+            if program.is_none() { PROGRAMS.iter().find_map(|path| barred(&path)) } else { None };
+        let names = NameServices::read(view);
+        Self { build, config, passwd, group, shadow, names, program, barred_program, unread }
     }
 
     /// The entry in force for a name, as getpwnam(3) of the volume gives it; `None` also where nsswitch.conf does

@@ -250,7 +250,7 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry) {
             let finding = Finding::blocks(CheckId::ShellNotExecutable)
                 .at(&found.path)
                 .is(is)
-                .wants(format!("{:04o} {}:{}", found.stat.mode | 0o111, found.stat.uid, found.stat.gid))
+                .wants(format!("{:04o} {}:{}", found.stat.mode | 0o555, found.stat.uid, found.stat.gid))
                 .says(format!("User {} not allowed because shell {shell} is not executable", case.name()));
             case.refuse(finding);
         }

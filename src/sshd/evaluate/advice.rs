@@ -20,6 +20,49 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) 
     account_files(case);
     client_keys(case, user);
     sudo(case);
+    system(case);
+}
+
+/// What root alone writes on every distribution, and sshd does not look at; /tmp is everybody's, with the sticky bit.
+const SYSTEM: [&str; 16] = [
+    "/usr",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib",
+    "/var",
+    "/root",
+    "/etc/ssh/sshd_config",
+    "/etc/pam.d",
+    "/etc/pam.d/sshd",
+    "/etc/cron.d",
+    "/etc/crontab",
+    "/etc/systemd/system",
+    "/etc/profile",
+    "/usr/sbin/sshd",
+    "/tmp",
+    "/var/tmp",
+];
+
+/// The traces of a `chmod -R 777 /`: one finding for all of them, since no repair of a login mends a whole system.
+fn system(case: &mut Case<'_>) {
+    let everybody = |path: &&&str| {
+        follow(case.view, Path::new(path)).is_ok_and(|found| {
+            let sticky = found.stat.is_dir() && found.stat.mode & 0o1000 != 0;
+            found.stat.mode & 0o002 != 0 && !sticky
+        })
+    };
+    let told = |path: &&&str| case.findings.iter().any(|told| told.path.as_deref() == Some(Path::new(path)));
+    let open: Vec<&str> = SYSTEM.iter().filter(everybody).filter(|path| !told(path)).copied().collect();
+    let Some(first) = open.first() else { return };
+    let mode = follow(case.view, Path::new(first)).map_or(0, |found| found.stat.mode);
+    let finding = Finding::advises(CheckId::SystemWritable)
+        .at(first)
+        .is(match &open[1..] {
+            [] => format!("{mode:04o}"),
+            rest => format!("{mode:04o}, and so {}", rest.join(", ")),
+        })
+        .wants("the modes that the packages give");
+    case.advise(finding);
 }
 
 /// A finding for a mode, unless the same path was told already.

@@ -3,7 +3,7 @@
 
 use super::start::errno_words;
 use super::{Case, KeyFile, PathNode};
-use crate::accounts::PasswdEntry;
+use crate::accounts::{Passwd, PasswdEntry};
 use crate::finding::{CheckId, Finding, FixedBy};
 use crate::os::is_system_directory;
 use crate::permissions::{Access, Identity, may, unsearchable};
@@ -72,6 +72,24 @@ pub fn key_files(system: &super::System, effective: &Effective, user: &PasswdEnt
         .collect()
 }
 
+/// The account of another uid in whose home this canonical path lies, or whose home it is; homes that are the system's
+/// directories are nobody's.
+#[must_use]
+pub fn home_of_another<'a>(
+    view: &dyn View,
+    passwd: &'a Passwd,
+    user: &PasswdEntry,
+    path: &Path,
+) -> Option<&'a PasswdEntry> {
+    passwd.entries.iter().filter(|other| other.uid != user.uid).find(|other| {
+        let written = home_path(other);
+        !is_system_directory(&written)
+            && follow(view, &written).is_ok_and(|home| {
+                home.stat.is_dir() && !is_system_directory(&home.path) && path.starts_with(&home.path)
+            })
+    })
+}
+
 /// What became of one file of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -91,6 +109,8 @@ pub(super) struct Opened {
     pub(super) path: PathBuf,
     pub(super) walk: Walk,
     pub(super) state: State,
+    /// It lies in the home of another account: no repair puts a key there, only another AuthorizedKeysFile helps.
+    pub(super) anothers: bool,
     /// Why it is refused or missing; all of them block, unless another file does.
     pub(super) findings: Vec<Finding>,
     /// As root reads it, also where sshd would refuse it: faults come in layers.
@@ -164,6 +184,17 @@ impl<'a> Places<'a> {
 
     /// Opens one file.
     pub(super) fn open(&self, path: &Path) -> Opened {
+        let mut opened = self.open_any(path);
+        opened.anothers = self.class(opened.shown()) == FixedBy::SshdConfig;
+        if opened.anothers {
+            for finding in opened.findings.iter_mut().filter(|finding| finding.fixed_by == FixedBy::Key) {
+                finding.fixed_by = FixedBy::SshdConfig;
+            }
+        }
+        opened
+    }
+
+    fn open_any(&self, path: &Path) -> Opened {
         let view = self.case.view;
         let walk = walk(view, path);
         let mut findings = Vec::new();
@@ -187,7 +218,14 @@ impl<'a> Places<'a> {
                     findings.extend(self.unsafe_directories(&walk.reached));
                 }
                 let state = if missing { State::Missing } else { State::Refused };
-                return Opened { path: path.to_owned(), walk, state, findings, content: None };
+                return Opened {
+                    path: path.to_owned(),
+                    walk,
+                    state,
+                    anothers: false,
+                    findings,
+                    content: None,
+                };
             }
         };
         let content = if found.stat.is_file() {
@@ -211,7 +249,7 @@ impl<'a> Places<'a> {
             findings.extend(self.unsafe_directories(&found.path));
         }
         let state = if findings.is_empty() { State::Usable } else { State::Refused };
-        Opened { path: path.to_owned(), walk, state, findings, content }
+        Opened { path: path.to_owned(), walk, state, anothers: false, findings, content }
     }
 
     fn strict(&self) -> bool {
@@ -230,14 +268,19 @@ impl<'a> Places<'a> {
     }
 
     /// What mends something at this canonical path: the home, what leads to it, and what the configuration names; but
-    /// nothing that only a link of the user leads to.
+    /// nothing that only a link of the user leads to. Another's home is not opened: there the configuration must name
+    /// another file.
     fn class(&self, at: &Path) -> FixedBy {
         let leads_home = home_path(self.user).starts_with(at)
             || self.home().is_none_or(|home| at.starts_with(home) || home.starts_with(at));
-        if leads_home || self.outside.iter().any(|file| file.starts_with(at)) {
+        if leads_home {
             FixedBy::Permissions
-        } else {
+        } else if !self.outside.iter().any(|file| file.starts_with(at)) {
             FixedBy::Nothing
+        } else if home_of_another(self.case.view, &self.case.system.passwd, self.user, at).is_some() {
+            FixedBy::SshdConfig
+        } else {
+            FixedBy::Permissions
         }
     }
 
@@ -501,7 +544,14 @@ fn unknown(path: &Path, walk: Walk, error: &LookError) -> Opened {
     };
     let at = walk.end.as_ref().map_or(walk.reached.clone(), |found| found.path.clone());
     let finding = Finding::advises(check).at(at).is(error.to_string()).wants("a file that can be read");
-    Opened { path: path.to_owned(), walk, state: State::Unknown, findings: vec![finding], content: None }
+    Opened {
+        path: path.to_owned(),
+        walk,
+        state: State::Unknown,
+        anothers: false,
+        findings: vec![finding],
+        content: None,
+    }
 }
 
 /// The home as written, from `/` where it is relative (sshd's working directory).

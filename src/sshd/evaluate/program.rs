@@ -12,9 +12,21 @@ const LIMIT: u64 = 8 << 20;
 /// The most libraries that are looked at.
 const LIBRARIES: usize = 64;
 
+/// What the obstacle is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A directory that the user may not search.
+    Directory,
+    /// A file that the user may not read or execute.
+    File,
+    /// A file that is not there.
+    Missing,
+}
+
 /// Why the user could not run the program at `path`.
 #[derive(Debug)]
 pub(super) struct Obstacle {
+    pub(super) kind: Kind,
     pub(super) path: PathBuf,
     pub(super) is: String,
     pub(super) wants: String,
@@ -29,7 +41,12 @@ pub(super) fn obstacle(view: &dyn View, path: &Path, who: &Identity) -> Option<O
     let walked = walk(view, &interpreter);
     let Ok(found) = &walked.end else {
         let is = format!("{}, which {} needs, does not exist", interpreter.display(), path.display());
-        return Some(Obstacle { path: interpreter, is, wants: "the loader of the C library".into() });
+        return Some(Obstacle {
+            kind: Kind::Missing,
+            path: interpreter,
+            is,
+            wants: "the loader of the C library".into(),
+        });
     };
     let closed = unsearchable(view, &walked, who).unwrap_or_default();
     if let Some((directory, stat)) = closed.first() {
@@ -91,6 +108,7 @@ pub(super) fn obstacle(view: &dyn View, path: &Path, who: &Identity) -> Option<O
 
 fn closed_directory(directory: &Path, stat: &crate::view::Stat) -> Obstacle {
     Obstacle {
+        kind: Kind::Directory,
         path: directory.to_owned(),
         is: stat.mode_owner(),
         wants: format!("{:04o} {}:{}", stat.mode | 0o111, stat.uid, stat.gid),
@@ -99,6 +117,7 @@ fn closed_directory(directory: &Path, stat: &crate::view::Stat) -> Obstacle {
 
 fn closed_file(file: &Path, stat: &crate::view::Stat) -> Obstacle {
     Obstacle {
+        kind: Kind::File,
         path: file.to_owned(),
         is: stat.mode_owner(),
         wants: format!("{:04o} {}:{}", stat.mode | 0o555, stat.uid, stat.gid),

@@ -8,7 +8,7 @@ use super::revoked::{Revocation, Revoked};
 use super::session::exit_status;
 use super::{Case, KeyEvaluation, KeyFile, PathNode};
 use crate::accounts::PasswdEntry;
-use crate::finding::{CheckId, Finding, Location, Severity, Verdict};
+use crate::finding::{CheckId, Finding, FixedBy, Location, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::keys::algorithms::{accepted_by, client_algorithms};
 use crate::keys::authorized_keys::{KeyLine, Line, Options, parse};
@@ -457,7 +457,10 @@ impl Trial<'_> {
             return;
         }
         let file = self.files.iter().find(|file| file.state != State::Missing).unwrap_or(&self.files[0]);
-        let finding = self.broken_form_of(key).unwrap_or_else(|| absent(key, file.shown()));
+        let mut finding = self.broken_form_of(key).unwrap_or_else(|| absent(key, file.shown()));
+        if file.anothers {
+            finding.fixed_by = FixedBy::SshdConfig;
+        }
         case.traced("the key line", format!("{}: the key is on no line", file.shown().display()), false);
         if self.command {
             let mut finding = finding;
@@ -536,7 +539,7 @@ impl Trial<'_> {
         // The instance's time zone is taken for UTC.
         if let Some(expiry) = options.expiry.filter(|expiry| case.question.now > *expiry) {
             let days = (case.question.now - expiry) / 86_400;
-            return refuses(format!("expired {days} days ago"), None);
+            return refuses(format!("expired {days} days ago"), None).by_policy();
         }
         if let Some(problem) = options.from_problem() {
             return refuses(problem, None);
@@ -553,7 +556,7 @@ impl Trial<'_> {
                         "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
                         case.name()
                     );
-                    return refuses(format!("from=\"{from}\""), Some(says));
+                    return refuses(format!("from=\"{from}\""), Some(says)).by_policy();
                 }
                 Tri::Maybe => open = Some(from),
             }
@@ -609,4 +612,14 @@ enum LineAnswer {
     Allows,
     Denies(Box<Finding>),
     Doubts(Box<Finding>, String),
+}
+
+impl LineAnswer {
+    /// The line says so on purpose, and no key is added beside it.
+    fn by_policy(self) -> Self {
+        match self {
+            Self::Denies(finding) => Self::Denies(Box::new(finding.fixed_by(FixedBy::Nothing))),
+            other => other,
+        }
+    }
 }

@@ -3,9 +3,11 @@
 use super::Case;
 use super::account::{at_setting, nologin_present, shell_of};
 use super::path::{expand_tokens, home_path, may_read};
+use super::program::Kind;
 use super::start::errno_words;
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy, Location};
+use crate::os::is_system_directory;
 use crate::permissions::{Access, Identity, may, unsearchable};
 use crate::view::{View, follow, read_following, walk};
 use bstr::{BStr, ByteSlice};
@@ -213,11 +215,16 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
         case.doubt(finding, format!("whether {shell} runs commands as a shell does"));
     }
     let closed = unsearchable(case.view, &walk, who).unwrap_or_default();
+    let home = home_path(user);
+    let ours = |directory: &Path| {
+        is_system_directory(directory) || directory.starts_with(&home) || home.starts_with(directory)
+    };
     for (directory, stat) in &closed {
         let finding = Finding::blocks(CheckId::DirectoryNotSearchable)
             .at(directory)
             .is(stat.mode_owner())
             .wants(format!("{:04o} {}:{}", stat.mode | 0o111, stat.uid, stat.gid))
+            .fixed_by(if ours(directory) { FixedBy::Permissions } else { FixedBy::Nothing })
             .says(format!("{shell}: Permission denied"));
         if !case.findings.iter().any(|told| told.check == finding.check && told.path == finding.path) {
             case.refuse(finding);
@@ -233,7 +240,7 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
         let finding = Finding::blocks(CheckId::ShellNotExecutable)
             .at(&found.path)
             .is(found.stat.mode_owner())
-            .wants(format!("{:04o} {}:{}", found.stat.mode | 0o111, found.stat.uid, found.stat.gid))
+            .wants(format!("{:04o} {}:{}", found.stat.mode | 0o555, found.stat.uid, found.stat.gid))
             .says(format!("{shell}: Permission denied"));
         case.refuse(finding);
         return;
@@ -244,11 +251,16 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
     {
         let told = case.findings.iter().any(|told| told.path.as_deref() == Some(&obstacle.path));
         if !told {
-            let finding = Finding::blocks(CheckId::ShellNotExecutable)
+            let (check, class) = match obstacle.kind {
+                Kind::Directory => (CheckId::DirectoryNotSearchable, FixedBy::Permissions),
+                Kind::File => (CheckId::LibraryUnreadable, FixedBy::System),
+                Kind::Missing => (CheckId::LibraryUnreadable, FixedBy::Nothing),
+            };
+            let finding = Finding::blocks(check)
                 .at(obstacle.path)
                 .is(obstacle.is)
                 .wants(obstacle.wants)
-                .fixed_by(FixedBy::System)
+                .fixed_by(class)
                 .says(format!("{shell}: Permission denied"));
             case.refuse(finding);
         }

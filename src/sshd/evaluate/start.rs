@@ -1,10 +1,10 @@
 //! Does sshd start at all (sshd.c, `main`), and does the volume's boot start it?
 
 use super::{Case, hostkey};
-use crate::finding::{CheckId, Finding, Location};
+use crate::finding::{CheckId, Finding, FixedBy, Location};
 use crate::sshd::build::Family;
 use crate::sshd::config::{ConfigError, ErrorKind};
-use crate::view::{FileKind, LookError, View, follow};
+use crate::view::{FileKind, LookError, Stat, View, follow};
 use bstr::ByteSlice;
 use std::path::Path;
 
@@ -29,6 +29,15 @@ fn program(case: &mut Case<'_>) {
             };
             case.traced("the sshd program", detail, true);
         }
+        None if case.system.barred_program.is_some() => {
+            let Some(found) = &case.system.barred_program else { return };
+            case.traced("the sshd program", format!("{} lacks the x bit", found.path.display()), false);
+            let finding = Finding::blocks(CheckId::SshdNotExecutable)
+                .at(&found.path)
+                .is(found.stat.mode_owner())
+                .wants(executable_form(&found.stat));
+            case.refuse(finding);
+        }
         None => {
             case.traced("the sshd program", "none found that can be executed", false);
             let finding = Finding::blocks(CheckId::SshdMissing)
@@ -38,6 +47,11 @@ fn program(case: &mut Case<'_>) {
             case.refuse(finding);
         }
     }
+}
+
+/// The mode that a program is installed with, besides what it has.
+fn executable_form(stat: &Stat) -> String {
+    format!("{:04o} {}:{}", stat.mode | 0o755, stat.uid, stat.gid)
 }
 
 fn configuration(case: &mut Case<'_>) {
@@ -225,12 +239,20 @@ fn helpers(case: &mut Case<'_>) {
         let good = found.as_ref().is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0);
         case.traced("the programs that sshd starts", path.display().to_string(), good);
         if !good {
-            let is = found.map_or_else(|_| "absent".to_owned(), |found| found.stat.mode_owner());
-            let finding = Finding::blocks(CheckId::SshdHelperMissing)
+            let mut finding = Finding::blocks(CheckId::SshdHelperMissing)
                 .at(&path)
-                .is(is)
+                .is("absent")
                 .wants("the file of the package, 0755 0:0")
                 .says(format!("{} does not exist or is not executable", path.display()));
+            if let Ok(found) = found
+                && found.stat.is_file()
+            {
+                finding = finding
+                    .at(found.path)
+                    .is(found.stat.mode_owner())
+                    .wants(executable_form(&found.stat))
+                    .fixed_by(FixedBy::System);
+            }
             case.refuse(finding);
         }
     }

@@ -5,7 +5,7 @@ use super::super::account::at_setting;
 use super::super::advice::Hidden;
 use super::super::path::{Opened, State};
 use super::{Judgement, LINE_FINDINGS, Trial};
-use crate::finding::{CheckId, Finding, Severity};
+use crate::finding::{CheckId, Finding, FixedBy, Severity};
 use crate::keys::authorized_keys::Line;
 
 /// Puts what came of the files and keys into the case, and counts it as theirs.
@@ -126,7 +126,7 @@ impl Told<'_, '_> {
                 .at(file.shown())
                 .is(if size == 0 { "empty".to_owned() } else { format!("{size} bytes without a key") })
                 .wants("a line with the key");
-            self.push(finding);
+            self.push(if file.anothers { finding.fixed_by(FixedBy::SshdConfig) } else { finding });
         }
     }
 
