@@ -123,7 +123,8 @@ pub struct Finding {
     pub is: String,
     /// What should be there.
     pub wants: String,
-    /// What sshd logs about it, word for word, where it logs anything at its default level.
+    /// What sshd logs about it, word for word, where it logs anything at its default level; without the client's address,
+    /// so that it can be searched for.
     pub sshd_says: Option<String>,
     /// What mends it here; the check's own class unless this case differs.
     pub fixed_by: FixedBy,
@@ -263,7 +264,7 @@ checks! {
     AccountExpired "account-expired" Account "The account's expiry date is past.";
     PasswordExpired "password-expired" Account "The password is too old and must be changed at login, which ends the session.";
     ShadowEntryMissing "shadow-entry-missing" User "passwd points to shadow, but shadow has no usable line for the user.";
-    AccountFileMode "account-file-mode" Permissions "passwd, group, shadow or gshadow has the wrong mode or owner.";
+    AccountFileMode "account-file-mode" Permissions "An account file has the wrong mode or owner.";
     ShellMissing "shell-missing" Account "The login shell does not exist on the volume.";
     ShellNotExecutable "shell-not-executable" Account "The login shell is not a file that the user can execute.";
     LibraryUnreadable "library-unreadable" System "The user may not read a library that the login shell needs, or it is missing.";
@@ -288,11 +289,11 @@ checks! {
     NoKeyFiles "no-key-files" SshdConfig "AuthorizedKeysFile names no file that sshd would read.";
     KeyCommand "key-command" Nothing "AuthorizedKeysCommand may give further keys; its answer is not on the disk.";
     // the path
-    RootDirectoryMode "root-directory-mode" Permissions "/ is not 0755 root:root.";
+    RootDirectoryMode "root-directory-mode" Permissions "The root directory is not 0755 root:root.";
     DirectoryNotSearchable "directory-not-searchable" Permissions "A directory on the way lacks the x bit for the user.";
     DirectoryWritableByOthers "directory-writable-by-others" Permissions "A directory on the way can be written by others.";
     DirectoryWrongOwner "directory-wrong-owner" Permissions "A directory on the way belongs to neither root nor the user.";
-    HomeParentMode "home-parent-mode" Permissions "/home is not 0755 root:root.";
+    HomeParentMode "home-parent-mode" Permissions "A directory above the home is not 0755 root:root.";
     HomeMissing "home-missing" Permissions "The home directory does not exist.";
     HomeNotDirectory "home-not-directory" Nothing "The home of the user is no directory.";
     HomeWrongOwner "home-wrong-owner" Permissions "The home directory belongs to somebody else.";

@@ -26,7 +26,7 @@ mod tests;
 pub use action::{Action, Applied, Before, Change, Outcome, TreeOwners};
 pub use overlay::Overlay;
 
-use crate::accounts::PasswdEntry;
+use crate::accounts::{Passwd, PasswdEntry};
 use crate::error::{ExitCode, Refusal};
 use crate::finding::{CheckId, FixedBy, Severity, Verdict};
 use crate::keys::PublicKey;
@@ -38,7 +38,7 @@ use bstr::{BString, ByteSlice};
 use builder::Builder;
 use login_path::Reach;
 use scope::Home;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Whose entries in a home change hands (`--chown`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,6 +210,14 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
     let mut files = asked.key_files;
     let mut home = Home::of(&builder.view, &user, &system.passwd);
     if let Home::Missing { path } = &home {
+        if let Some(other) = moved_home(&builder.view, path, &user, &system.passwd) {
+            builder.warn(format!(
+                "{} belongs to {name}'s uid {} and is the home of no account: if it is the old home under another \
+                 name, move it back instead of taking the new one",
+                other.display(),
+                user.uid
+            ));
+        }
         make_home(builder, path, &user);
         home = Home::of(&builder.view, &user, &system.passwd);
     }
@@ -249,6 +257,7 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
     }
     let neighbours = neighbours(builder, &user, &home, wish);
     let start = (builder.actions.clone(), builder.view.clone());
+    let told = builder.warnings.len();
     make_ssh_directory(builder, &reach, wish);
     mend_findings(builder, name, &reach, wish, modes);
     if !wish.keys.is_empty() {
@@ -268,6 +277,7 @@ fn plan_user(builder: &mut Builder<'_>, name: &BString, wish: &Wish, modes: &sys
             "nothing is changed in the home that {name} shares with {other}: {other} would be locked out"
         ));
         (builder.actions, builder.view) = start;
+        builder.warnings.truncate(told);
         return;
     }
     // What was hidden behind other faults until now.
@@ -389,6 +399,18 @@ fn usable_keys(builder: &mut Builder<'_>, system: &System, name: &BString, wish:
         }
     }
     usable
+}
+
+/// A directory beside the missing home that the user owns and no account calls its home.
+fn moved_home(view: &dyn View, home: &Path, user: &PasswdEntry, passwd: &Passwd) -> Option<PathBuf> {
+    /// More names than this are not looked at.
+    const MOST: usize = 1000;
+    let parent = home.parent()?;
+    let names = view.list(parent).ok()?;
+    names.into_iter().take(MOST).map(|name| parent.join(name)).find(|path| {
+        view.lstat(path).is_ok_and(|stat| stat.is_dir() && stat.uid == user.uid)
+            && !passwd.entries.iter().any(|entry| scope::path_of(&entry.home) == *path)
+    })
 }
 
 fn make_home(builder: &mut Builder<'_>, path: &Path, user: &PasswdEntry) {

@@ -24,7 +24,7 @@ pub enum Presence {
 
 /// Adds the keys that no file has yet.
 pub fn add(builder: &mut Builder<'_>, keys: &[PublicKey], reach: &Reach<'_>, build: &Build) {
-    let mut missing = Vec::new();
+    let mut missing: Vec<&PublicKey> = Vec::new();
     for key in keys {
         match presence(&builder.view, key, reach.files, build) {
             Presence::Accepted => {}
@@ -33,7 +33,7 @@ pub fn add(builder: &mut Builder<'_>, keys: &[PublicKey], reach: &Reach<'_>, bui
                 file.display(),
                 key.fingerprint()
             )),
-            Presence::Absent => missing.push(key.to_line()),
+            Presence::Absent => missing.push(key),
         }
     }
     if missing.is_empty() {
@@ -101,8 +101,13 @@ fn binding(line: &KeyLine) -> Option<Option<&'static str>> {
     })
 }
 
-fn write(builder: &mut Builder<'_>, file: &KeyFile, lines: &[Vec<u8>], reach: &Reach<'_>) -> bool {
-    let why = "the key that was given";
+fn write(builder: &mut Builder<'_>, file: &KeyFile, keys: &[&PublicKey], reach: &Reach<'_>) -> bool {
+    let lines: Vec<Vec<u8>> = keys.iter().map(|key| key.to_line()).collect();
+    let lines = lines.as_slice();
+    let named: Vec<String> =
+        keys.iter().map(|key| format!("{} {}", key.algorithm, key.fingerprint())).collect();
+    let why = format!("adds the key {}; the other lines stay", named.join(", "));
+    let why = why.as_str();
     let ended = walk(&builder.view, &file.path);
     match &ended.end {
         Ok(found) if !found.stat.is_file() => {

@@ -5,7 +5,7 @@ use super::{Plan, TreePolicy, Wish, build};
 use crate::finding::{CheckId, Finding, FixedBy, Severity};
 use crate::keys::{KeyForm, PublicKey, read_key};
 use crate::os::OsFacts;
-use crate::sshd::evaluate::{Evaluation, Question};
+use crate::sshd::evaluate::{Client, Evaluation, Question};
 use crate::view::View;
 
 /// A key that nobody has, for a diagnosis without one: it stands for the key that a repair would be given.
@@ -84,6 +84,7 @@ fn plan(
         host_keys: Vec::new(),
         fix: classes.to_vec(),
         now: question.now,
+        client: Client { address: question.address, host: question.host.clone() },
     };
     build(view, os, std::slice::from_ref(&question.user), &wish).ok()
 }

@@ -592,3 +592,19 @@ fn a_system_open_to_everybody_is_told_in_one_finding() {
 
 /// The beds' calls can be chained.
 fn did<T>(_: T) {}
+
+#[test]
+fn a_home_under_another_name_is_pointed_out() {
+    let mut bed = Bed::debian();
+    bed.mv(HOME, "/home/old");
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    assert!(plan.notes[0].starts_with("/home/old belongs to u's uid 1000"), "{:?}", plan.notes);
+}
+
+#[test]
+fn the_plan_says_which_key_it_adds() {
+    let bed = Bed::debian();
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    let of_keys = plan.actions.iter().find(|action| action.path == Path::new(KEYS)).unwrap();
+    assert!(of_keys.why.contains(&key(9).fingerprint()), "{}", of_keys.why);
+}

@@ -285,6 +285,13 @@ fn shell(
     let family = os.login_shells().iter().map(|shell| shell.as_bytes());
     let mut candidates = old.into_iter().chain(default).chain(family);
     if let Some(shell) = candidates.find(|shell| is_program(view, shell)) {
+        if let Some(gone) = old.filter(|old| !old.is_empty() && *old != shell) {
+            origins.push(format!(
+                "the old shell {} is not on the volume: {} takes its place",
+                gone.as_bstr(),
+                shell.as_bstr()
+            ));
+        }
         return shell.into();
     }
     origins.push("no login shell was found on the volume".to_owned());

@@ -439,7 +439,7 @@ fn findings(page: &mut Page, heading: &'static str, all: &[Finding]) {
                 .text(says)
                 .raw("</code></q></dd></div>\n");
         }
-        if let Some(fix) = text::fix_words(finding.fixed_by, finding.severity) {
+        if let Some(fix) = text::fix_words(finding) {
             page.raw("<div><dt>fixed by</dt><dd>").text(fix).raw("</dd></div>\n");
         }
         page.raw("</dl>\n</li>\n");

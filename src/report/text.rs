@@ -170,7 +170,8 @@ pub fn proof(user: &UserReport, style: Style) -> String {
         };
         let lines: Vec<&str> = text.lines().filter(told).collect();
         for line in lines.iter().skip(lines.len().saturating_sub(TRANSCRIPT)) {
-            let _ = writeln!(out, "      {who}: {}", escape::words(line.trim_end()));
+            let line = format!("{who}: {}", escape::words(line.trim_end()));
+            let _ = writeln!(out, "{}", wrap(&line, 6, 10, style));
         }
     }
     out
@@ -195,6 +196,9 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
         let at = |at: &Location| format!("{}:{}", escape::path(&at.file), at.line);
         let found = match (&key.found, &key.stands) {
             (Some(found), _) => format!("in {}", at(found)),
+            (None, Some(stands)) if key.verdict == Verdict::Unknown => {
+                format!("in {}; whether sshd takes it from there is not known here", at(stands))
+            }
             (None, Some(stands)) => format!("in {}, but sshd does not take it from there", at(stands)),
             (None, None) => "in no file that sshd would read".into(),
         };
@@ -217,6 +221,14 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
             wrap(&format!("{}  {}", style.paint(YELLOW, "??"), escape::words(reason)), 2, 6, style)
         );
     }
+    if answer.unknown.iter().any(|reason| reason.contains("client's address")) {
+        let hint = "to judge for one client: volrescue diagnose --from ADDRESS";
+        let _ = writeln!(out, "{}", wrap(hint, 6, 6, style));
+    }
+    // A wrong user name is the first cause to think of.
+    if answer.findings.iter().any(|finding| finding.check == CheckId::UserMissing) {
+        out.push_str(&accepted_for(report, style));
+    }
     let mut shown = vec![false; answer.findings.len()];
     let widths = owner_widths(answer, &report.names);
     for (depth, node) in answer.path.iter().enumerate() {
@@ -234,9 +246,10 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
             out.push_str(&finding(other, true, style));
         }
     }
-    if !report.accepted_for.is_empty() && answer.verdict != Verdict::Accept {
-        let names = report.accepted_for.iter().map(|name| escape::words(name)).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(out, "{}", wrap(&format!("This key would be accepted for: {names}"), 2, 4, style));
+    if answer.verdict != Verdict::Accept
+        && !answer.findings.iter().any(|finding| finding.check == CheckId::UserMissing)
+    {
+        out.push_str(&accepted_for(report, style));
     }
     if report.explain {
         let _ = writeln!(out, "  What sshd does, step by step:");
@@ -258,12 +271,30 @@ pub fn diagnosis(user: &UserReport, answer: &Evaluation, report: &Report, style:
     out
 }
 
+/// Who else would be let in, in a line.
+fn accepted_for(report: &Report, style: Style) -> String {
+    if report.accepted_for.is_empty() {
+        return String::new();
+    }
+    let names = report.accepted_for.iter().map(|name| escape::words(name)).collect::<Vec<_>>().join(", ");
+    format!("{}\n", wrap(&format!("This key would be accepted for: {names}"), 2, 4, style))
+}
+
 /// The verdict after a repair: in a line where all is well, whole where something is left.
 #[must_use]
 pub fn result(user: &UserReport, report: &Report, style: Style) -> String {
     let answer = user.last();
     if answer.verdict != Verdict::Accept {
-        return diagnosis(user, answer, report, style);
+        if report.actions.iter().any(|one| one.outcome == Outcome::Changed) {
+            return diagnosis(user, answer, report, style);
+        }
+        // What was found before is all there is to say.
+        let (words, code) = match answer.verdict {
+            Verdict::Refuse => ("sshd REFUSES, as above", RED),
+            _ => ("UNKNOWN whether sshd accepts, as above", YELLOW),
+        };
+        let line = format!("{}: {}", style.paint(BOLD, &escape::words(&user.name)), style.paint(code, words));
+        return format!("\n{}\n", wrap(&line, 0, 2, style));
     }
     let was =
         if user.before.verdict == Verdict::Accept { "sshd accepts, as before" } else { "sshd accepts now" };
@@ -394,7 +425,7 @@ fn finding(finding: &Finding, alone: bool, style: Style) -> String {
     if let Some(says) = &finding.sshd_says {
         let _ = writeln!(out, "{}", wrap(&format!("sshd logs: {}", escape::words(says)), 8, 10, style));
     }
-    if let Some(fix) = fix_words(finding.fixed_by, finding.severity) {
+    if let Some(fix) = fix_words(finding) {
         let _ = writeln!(out, "{}", wrap(&format!("fixed by: {fix}"), 8, 10, style));
     }
     out
@@ -410,8 +441,9 @@ fn quoted(quote: &Quote, indent: usize, style: Style) -> String {
     format!("{blank}{}\n{blank}{gap}{}\n", line.trim_end(), style.paint(YELLOW, &under))
 }
 
-pub(super) fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static str> {
-    Some(match class {
+/// The option that mends a finding; where there is none, the way on.
+pub(super) fn fix_words(finding: &Finding) -> Option<&'static str> {
+    Some(match finding.fixed_by {
         FixedBy::Permissions => "volrescue repair",
         FixedBy::Key => "volrescue repair --key FILE",
         FixedBy::User => "volrescue repair --create-user",
@@ -420,11 +452,36 @@ pub(super) fn fix_words(class: FixedBy, severity: Severity) -> Option<&'static s
         FixedBy::Account => "volrescue repair --fix account",
         FixedBy::Service => "volrescue repair --fix service",
         FixedBy::System => "volrescue repair --fix system",
-        FixedBy::Nothing if severity == Severity::Blocks => {
-            "nothing that volrescue does: it needs your decision"
-        }
+        FixedBy::Nothing if finding.severity == Severity::Blocks => way_on(finding.check),
         FixedBy::Nothing => return None,
     })
+}
+
+/// What a person can do where volrescue does nothing.
+fn way_on(check: CheckId) -> &'static str {
+    use CheckId as C;
+    match check {
+        C::SshdMissing | C::SshdHelperMissing => {
+            "nothing here: install the package with the SSH server again"
+        }
+        C::KeyLineCommand | C::KeyLineRefuses => {
+            "nothing here, for the line is policy: take another key or account, or edit the line (volrescue shell \
+             --writable)"
+        }
+        C::HomeMissing | C::HomeNotDirectory | C::KeyFileLinkBroken => {
+            "nothing here: make the directory or give the user another home in passwd (volrescue shell --writable), or \
+             attach the volume that holds it (--with)"
+        }
+        C::KeyFileUnreadable | C::KeyFileWrongOwner | C::KeyFileWritableByOthers => {
+            "nothing here, for the file is not the user's alone: put a copy in its place (volrescue shell --writable), \
+             then repair"
+        }
+        C::KeyAbsent | C::KeyFileMissing | C::KeyFileEmpty | C::SshDirNotDirectory | C::PathNotDirectory => {
+            "nothing here: no file of keys can take it; move what is in the way (volrescue shell --writable), then \
+             repair --key FILE"
+        }
+        _ => "nothing that volrescue does: it needs your decision",
+    }
 }
 
 /// The plan, or what became of it.
@@ -433,7 +490,7 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
     let mut out = String::new();
     let all_planned = applied.iter().all(|one| one.outcome == Outcome::Planned);
     let head = match (applied.len(), all_planned) {
-        (0, _) => "Nothing to change.".to_owned(),
+        (0, _) => "Nothing had to change.".to_owned(),
         (1, true) => "Plan, 1 change:".to_owned(),
         (n, true) => format!("Plan, {n} changes:"),
         (_, false) => {
@@ -459,11 +516,16 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
             Change::WriteFile { .. } if from == "absent" => to,
             _ => format!("{from} -> {to}"),
         };
-        let entries = one.entries.map_or_else(String::new, |entries| format!(", {entries} entries"));
+        let entries = one
+            .entries
+            .map_or_else(String::new, |entries| format!(", {}", counted(entries, "entry", "entries")));
         let path = escape::path(&one.action.path);
         let word = one.action.change.word();
         let _ = writeln!(out, "{}", wrap(&format!("{mark}  {word:16} {path}"), 2, 23, style));
         let _ = writeln!(out, "{}", wrap(&format!("{}{entries}", escape::words(&what)), 23, 23, style));
+        if matches!(one.action.change, Change::WriteFile { .. } | Change::RemoveFile { .. }) {
+            let _ = writeln!(out, "{}", wrap(&escape::words(&one.action.why), 23, 23, style));
+        }
         if let Outcome::Skipped(why) | Outcome::Failed(why) = &one.outcome {
             let _ = writeln!(out, "{}", wrap(&escape::words(why), 23, 23, style));
         }
@@ -489,7 +551,9 @@ pub fn undone(report: &Report, style: Style) -> String {
         let mark = if code.is_empty() { mark.to_owned() } else { style.paint(code, mark) };
         let path = escape::path(&step.path);
         let _ = writeln!(out, "{}", wrap(&format!("{mark}  {:16} {path}", step.what), 2, 23, style));
-        let entries = step.entries.map_or_else(String::new, |entries| format!(", {entries} entries"));
+        let entries = step
+            .entries
+            .map_or_else(String::new, |entries| format!(", {}", counted(entries, "entry", "entries")));
         let _ = writeln!(
             out,
             "{}",
@@ -542,12 +606,16 @@ pub fn ending(report: &Report, style: Style) -> String {
                 (None, Some((_, whose))) => format!("a former id of {}", escape::words(whose)),
                 (None, None) => "an id that no account has".to_owned(),
             };
+            // Root's are taken anyway, but for device nodes.
+            let option = match kept.owner {
+                0 => "device nodes; to take them: --chown all".to_owned(),
+                owner => format!("to take them: --chown-from {owner}"),
+            };
             let text = format!(
-                "{} of {} ({name}), as {}; to take them: --chown-from {}",
-                kept.entries,
+                "{} of {} ({name}), as {}; {option}",
+                counted(kept.entries, "entry", "entries"),
                 kept.owner,
                 escape::path(&kept.example),
-                kept.owner
             );
             let _ = writeln!(out, "{}", wrap(&text, 2, 4, style));
         }
@@ -657,6 +725,12 @@ pub fn checks(style: Style) -> String {
         let _ = writeln!(out, "{}", wrap(check.meaning(), 4, 4, style));
     }
     out
+}
+
+/// "1 entry", "2 entries".
+#[must_use]
+pub fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 /// "8.0 GiB".

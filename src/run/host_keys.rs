@@ -110,12 +110,12 @@ fn generate(kind: &str) -> Result<(Vec<u8>, Vec<u8>)> {
         .stderr(Stdio::piped())
         .output();
     let output = output.map_err(|error| {
-        Refusal::failed(format!("ssh-keygen can't be run: {error}"))
+        Refusal::target(format!("ssh-keygen can't be run: {error}"))
             .hint("Install the package openssh-client on this helper.")
     })?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Refusal::failed(format!("ssh-keygen failed for a key of type {kind}: {words}")).into());
+        return Err(Refusal::target(format!("ssh-keygen failed for a key of type {kind}: {words}")).into());
     }
     let private = std::fs::read(&file).context("reading the new host key")?;
     let public =

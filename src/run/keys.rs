@@ -30,6 +30,10 @@ pub(super) struct Given {
 /// A usage error that names the file, what it is instead, and what to give.
 pub(super) fn read_all(files: &[PathBuf]) -> Result<Given, Refusal> {
     let mut given = Given::default();
+    if files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
+        return Err(Refusal::usage("--key - is given twice, and standard input is read once")
+            .hint("Give all the keys there, a line each, and --key - once."));
+    }
     for file in files {
         for key in read_one(file, &mut given.dropped)? {
             if !given.keys.iter().any(|known| known.same_key(&key)) {
@@ -169,6 +173,10 @@ pub(super) struct Pair {
 /// # Errors
 /// A usage error if FILE exists: a file is never overwritten.
 pub(super) fn make_pair(file: &Path, comment: &str) -> Result<Pair, Refusal> {
+    if file.as_os_str() == "-" {
+        return Err(Refusal::usage("--generate-key - would make a file of that name")
+            .hint("Give the path of a file that does not exist yet."));
+    }
     if std::fs::symlink_metadata(file).is_ok() {
         return Err(exists(file));
     }
@@ -178,6 +186,11 @@ pub(super) fn make_pair(file: &Path, comment: &str) -> Result<Pair, Refusal> {
 }
 
 impl Pair {
+    /// Where the private half goes.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Does this action put the public half into a file?
     pub(super) fn is_in(&self, action: &Action) -> bool {
         let line = self.public.to_line();

@@ -66,6 +66,11 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
     targets::end_with_parent()?;
     let client = session::client(args.from.as_deref())?;
     let keys::Given { mut keys, dropped } = keys::read_all(&args.login.keys)?;
+    if keys.iter().any(crate::keys::PublicKey::is_certificate) {
+        return Err(Refusal::usage("a certificate is no line of authorized_keys")
+            .hint("Give the key that it certifies (the .pub without -cert); volrescue diagnose judges a certificate.")
+            .into());
+    }
     report.notes.extend(dropped);
     let mut pair = None;
     if let Some(file) = &args.generate_key {
@@ -115,7 +120,7 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
         report.former_ids = plan::user::former_ids(&seen.inventory, &names);
         let wish = wish(args, keys.clone(), &client, &seen, report)?;
         let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
-        report.notes.extend(plan.notes.iter().cloned());
+        report.notes.splice(0..0, plan.notes.iter().cloned());
         tracing::info!("planned {} actions", plan.actions.len());
         stop.check()?;
         if args.sudo && users.iter().all(|(name, _)| !is_missing(name)) {
@@ -145,6 +150,14 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
             if let Some(pair) = &pair {
                 if plan.actions.iter().any(|action| pair.is_in(action)) {
                     pair.write()?;
+                    let file = pair.file().display();
+                    let user = users.first().map_or_else(|| "USER".into(), |(name, _)| name.to_string());
+                    report.notes.insert(
+                        0,
+                        format!(
+                            "the new private key is in {file} (0600); log in with ssh -i {file} {user}@HOST"
+                        ),
+                    );
                 } else {
                     report
                         .notes
@@ -261,7 +274,7 @@ fn show_plan(plan: &Plan, report: &Report, json: bool) {
     }
     text.push_str(&text::actions(&actions, style));
     for note in &plan.notes {
-        text.push_str(&format!("note: {}\n", crate::report::escape::words(note)));
+        text.push_str(&text::note(note, style));
     }
     if json {
         output::stderr(&text);
@@ -345,15 +358,19 @@ fn tell_tree(result: &apply::TreeResult, report: &mut Report) {
     }
     if let Some(example) = &result.hardlink_example {
         report.notes.push(format!(
-            "{} files in the home have further names outside it and are left alone, as {}",
-            result.hardlinks_outside,
+            "{} further names outside it and left alone, as {}",
+            text::counted(result.hardlinks_outside, "file in the home has", "files in the home have"),
             example.display()
         ));
     }
     if result.other_filesystems > 0 {
         report.notes.push(format!(
-            "{} directories in the home are on other filesystems and are left alone",
-            result.other_filesystems
+            "{} on another filesystem and left alone",
+            text::counted(
+                result.other_filesystems,
+                "directory in the home is",
+                "directories in the home are"
+            )
         ));
     }
 }

@@ -6,7 +6,7 @@ use crate::accounts::PasswdEntry;
 use crate::apply::{self, AccountsLock, Survey, TreeResult, Watch};
 use crate::cli::{StateArgs, TargetArgs};
 use crate::error::{ExitCode, Refusal};
-use crate::finding::Verdict;
+use crate::finding::{FixedBy, Severity, Verdict};
 use crate::inventory::Inventory;
 use crate::journal::record::Begin;
 use crate::journal::{LoadedRun, RunInfo, VolumeLock};
@@ -88,6 +88,11 @@ impl Session {
     ) -> Result<Self> {
         let given = args.targets.first().map_or("", String::as_str);
         report.given = Some(given.to_owned());
+        if let Some(with) = args.with.iter().find(|with| is_same_place(with, given)) {
+            return Err(Refusal::usage(format!("--with {with}: it is the target itself"))
+                .hint("Give another volume, or leave --with out.")
+                .into());
+        }
         let live = if args.live { Live::Allowed } else { Live::Refused };
         let backing = if args.allow_backing { BackingFiles::Anywhere } else { BackingFiles::InDirectory };
         let target = Target::find(OsStr::new(given), live)?.following(backing);
@@ -222,6 +227,16 @@ impl Session {
     pub(super) fn users(&self, seen: &Seen<'_>, given: &[String]) -> Result<Vec<(BString, String)>> {
         let mut users: Vec<(BString, String)> = Vec::new();
         for name in given {
+            if name.is_empty() {
+                return Err(Refusal::usage("--user is empty")
+                    .hint("Give the name that you log in with, or leave --user out for the image's own user.")
+                    .into());
+            }
+            if name.contains(',') && seen.system.passwd.by_name(name.as_bytes()).is_none() {
+                return Err(Refusal::usage(format!("--user {name}: a login name has no comma"))
+                    .hint("Repeat --user for each of several users.")
+                    .into());
+            }
             if !users.iter().any(|(known, _)| known == name.as_str()) {
                 users.push((BString::from(name.as_str()), "given with --user".into()));
             }
@@ -273,8 +288,12 @@ impl Session {
             let shell = entry.shell.as_bytes();
             !(shell.ends_with(b"/nologin") || shell.ends_with(b"/false") || is_asked(entry))
         };
-        let others = seen.system.passwd.entries.iter().filter(is_login).take(MOST);
+        let mut others: Vec<&PasswdEntry> =
+            seen.system.passwd.entries.iter().filter(is_login).take(MOST).collect();
+        // A person's account is what is looked for; root's comes last.
+        others.sort_by_key(|entry| entry.uid == 0);
         others
+            .into_iter()
             .filter(|entry| {
                 let question = Question { user: entry.name.clone(), ..asked.clone() };
                 self.judge(seen, &question).verdict == Verdict::Accept
@@ -484,7 +503,12 @@ pub(super) fn next_step(report: &Report) -> Option<String> {
     }
     if report.command == "prove" {
         let failed = report.users.iter().any(|user| user.verdict() != Verdict::Accept);
-        return failed.then(|| format!("volrescue repair {} mends what it can", target.given));
+        let mends = report
+            .users
+            .iter()
+            .flat_map(|user| &user.last().findings)
+            .any(|finding| finding.severity == Severity::Blocks && finding.fixed_by != FixedBy::Nothing);
+        return (failed && mends).then(|| format!("volrescue repair {} mends what it can", target.given));
     }
     let accepted = report.users.iter().all(|user| user.verdict() == Verdict::Accept);
     if !accepted && !report.users.is_empty() {
@@ -560,6 +584,13 @@ fn has_changed(report: &Report) -> bool {
         || report.undone.iter().any(|one| changed(&one.outcome))
 }
 
+/// Whether two targets are one file or device of the helper; what is not there is told where it is opened.
+#[expect(clippy::disallowed_methods, reason = "these are paths of the helper that the operator gave")]
+fn is_same_place(one: &str, other: &str) -> bool {
+    one == other
+        || matches!((std::fs::canonicalize(one), std::fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
+}
+
 /// What the run ends with.
 pub(super) fn exit_code(report: &Report) -> ExitCode {
     if let Some(refusal) = &report.error {
@@ -580,7 +611,11 @@ fn people(report: &Report, with_diagnosis: bool) -> String {
     }
     out.push_str(&text::undone(report, style));
     let planned = report.command == "repair" && !report.users.is_empty();
-    if planned && (report.error.is_none() || !report.actions.is_empty()) {
+    // What was shown and not agreed to is not shown again.
+    let turned_down = report.error.is_some()
+        && !with_diagnosis
+        && report.actions.iter().all(|one| one.outcome == Outcome::Planned);
+    if planned && !turned_down && (report.error.is_none() || !report.actions.is_empty()) {
         out.push_str(&text::actions(&report.actions, style));
     }
     for user in report.users.iter().filter(|user| user.after.is_some()) {

@@ -188,8 +188,7 @@ impl System {
         };
         let program = PROGRAMS.iter().find(|path| executable(path)).map(PathBuf::from);
         let barred = |path: &&str| follow(view, Path::new(path)).ok().filter(|found| found.stat.is_file());
-        let barred_program =
-            if program.is_none() { PROGRAMS.iter().find_map(|path| barred(&path)) } else { None };
+        let barred_program = if program.is_none() { PROGRAMS.iter().find_map(barred) } else { None };
         let names = NameServices::read(view);
         Self { build, config, passwd, group, shadow, names, program, barred_program, unread }
     }

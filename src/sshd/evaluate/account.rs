@@ -41,7 +41,7 @@ pub(super) fn find<'a>(case: &mut Case<'a>) -> Option<&'a PasswdEntry> {
         .at("/etc/passwd")
         .is(what_is_there(case))
         .wants(format!("a line for {}", case.name()))
-        .says(format!("Invalid user {} from", case.name()));
+        .says(format!("Invalid user {}", case.name()));
     let finding = if system.passwd.by_name(user).is_some() {
         of_name_services(case, "passwd", finding)
     } else {
@@ -272,7 +272,7 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
                 let finding = at_setting(Finding::blocks(CheckId::DeniedUser), word)
                     .is(format!("DenyUsers {}", word.value))
                     .wants(format!("no word that matches {}", user.name))
-                    .says(format!("User {} from  not allowed because listed in DenyUsers", case.name()));
+                    .says("not allowed because listed in DenyUsers");
                 case.traced_setting("DenyUsers", &word.value.to_string(), word, false);
                 case.refuse(finding);
                 break;
@@ -291,7 +291,7 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
                 let finding = at_setting(Finding::blocks(CheckId::NotAllowedUser), &effective.allow_users[0])
                     .is(format!("AllowUsers {}", words(&effective.allow_users)))
                     .wants(format!("AllowUsers with the word {}", user.name))
-                    .says(format!("User {} from  not allowed because not listed in AllowUsers", case.name()));
+                    .says("not allowed because not listed in AllowUsers");
                 case.refuse(finding);
             }
         }
@@ -310,7 +310,7 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
             None => finding,
         };
         case.traced("AllowGroups and DenyGroups", "no group of the user has a name", false);
-        let says = format!("User {} from  not allowed because not in any group", case.name());
+        let says = "not allowed because not in any group";
         let class = if case.system.group.entries.is_empty() { FixedBy::Nothing } else { FixedBy::SshdConfig };
         case.refuse(
             finding
@@ -327,7 +327,7 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
         let finding = at_setting(Finding::blocks(CheckId::DeniedUser), word)
             .is(format!("DenyGroups {}", word.value))
             .wants(format!("no word that matches a group of {}", user.name))
-            .says(format!("User {} from  not allowed because a group is listed in DenyGroups", case.name()));
+            .says("not allowed because a group is listed in DenyGroups");
         case.refuse(finding);
     }
     if effective.allow_groups.is_empty() {
@@ -342,10 +342,7 @@ fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
     let finding = at_setting(Finding::blocks(CheckId::NotAllowedUser), &effective.allow_groups[0])
         .is(format!("AllowGroups {}", words(&effective.allow_groups)))
         .wants(format!("AllowGroups with a group of {}", user.name))
-        .says(format!(
-            "User {} from  not allowed because none of user's groups are listed in AllowGroups",
-            case.name()
-        ));
+        .says("not allowed because none of user's groups are listed in AllowGroups");
     match case.system.names.group_service() {
         Some(service) => {
             let mut finding = finding;

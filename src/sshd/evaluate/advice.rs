@@ -166,7 +166,10 @@ fn key_files(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) {
                 .at(&link.path)
                 .is(format!("leads to {}", end.display()))
                 .wants("a file inside the home");
-            case.advise(finding);
+            let same = |told: &Finding| told.check == finding.check && told.path == finding.path;
+            if !case.findings.iter().any(same) {
+                case.advise(finding);
+            }
         }
         let Ok(found) = resolved.end else { continue };
         if found.path.starts_with(&home) && found.stat.is_file() && !is_own(&found.stat, 0o600, user) {

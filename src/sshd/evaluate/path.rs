@@ -187,8 +187,11 @@ impl<'a> Places<'a> {
         let mut opened = self.open_any(path);
         opened.anothers = self.class(opened.shown()) == FixedBy::SshdConfig;
         if opened.anothers {
-            for finding in opened.findings.iter_mut().filter(|finding| finding.fixed_by == FixedBy::Key) {
+            let of_another =
+                |finding: &&mut Finding| matches!(finding.fixed_by, FixedBy::Key | FixedBy::SshdConfig);
+            for finding in opened.findings.iter_mut().filter(of_another) {
                 finding.fixed_by = FixedBy::SshdConfig;
+                finding.wants = "an AuthorizedKeysFile outside the home of another account".into();
             }
         }
         opened

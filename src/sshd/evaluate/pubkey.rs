@@ -174,7 +174,7 @@ fn root_login(case: &mut Case<'_>, user: &PasswdEntry) {
         let finding = at_setting(Finding::blocks(CheckId::RootLoginDenied), setting)
             .is("PermitRootLogin no")
             .wants("PermitRootLogin prohibit-password")
-            .says("ROOT LOGIN REFUSED FROM");
+            .says("ROOT LOGIN REFUSED");
         case.refuse(finding);
     }
 }
@@ -579,7 +579,7 @@ impl Trial<'_> {
             let finding = at_setting(Finding::blocks(CheckId::RootLoginDenied), &effective.permit_root_login)
                 .is("PermitRootLogin forced-commands-only, and the key line has no command=")
                 .wants("PermitRootLogin prohibit-password")
-                .says("ROOT LOGIN REFUSED FROM");
+                .says("ROOT LOGIN REFUSED");
             judgement.findings.push(finding);
         }
         let Some(command) = command.filter(|_| effective.force_command.value.is_none()) else { return };

@@ -240,7 +240,7 @@ impl Bed {
         self.edit(path, |text| text.lines().map(|line| change(line) + "\n").collect())
     }
 
-    fn mv(&mut self, from: &str, to: &str) -> &mut Self {
+    pub(crate) fn mv(&mut self, from: &str, to: &str) -> &mut Self {
         let moved: Vec<PathBuf> =
             self.tree.nodes.keys().filter(|path| path.starts_with(from)).cloned().collect();
         assert!(!moved.is_empty(), "{from} is not there");

@@ -57,7 +57,7 @@ pub(super) fn check(case: &mut Case<'_>) {
                         .on_line(line)
                         .is(rule.trim().to_string())
                         .wants("no rule that applies to sshd, or one in /etc/hosts.allow")
-                        .says("refused connect from");
+                        .says("refused connect");
                     case.refuse(finding);
                     return;
                 }

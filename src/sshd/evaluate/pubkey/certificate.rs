@@ -376,7 +376,7 @@ fn command(
         let finding = at_setting(Finding::blocks(CheckId::RootLoginDenied), permit)
             .is("PermitRootLogin forced-commands-only, and nothing forces a command")
             .wants("PermitRootLogin prohibit-password")
-            .says("ROOT LOGIN REFUSED FROM");
+            .says("ROOT LOGIN REFUSED");
         judgement.findings.push(finding);
     }
     let Some(command) = command.filter(|_| case.effective.force_command.value.is_none()) else { return };
