@@ -85,11 +85,7 @@ impl Root {
         let root = Self { dir, crossing, stat, grafts: Vec::new() };
         match root.open_piece(root.dir.as_fd(), b".", OFlag::O_PATH) {
             Ok(_) => Ok(root),
-            Err(Errno::ENOSYS) => {
-                Err(Refusal::target("this kernel has no openat2, which keeps every path inside the volume")
-                    .hint("Use a helper with Linux 5.6 or later.")
-                    .into())
-            }
+            Err(Errno::ENOSYS) => Err(no_openat2().into()),
             Err(errno) => Err(errno).context("opening the root directory"),
         }
     }
@@ -276,6 +272,23 @@ impl Root {
         }
         open_resolving(dir, path, flags, resolve)
     }
+}
+
+/// Whether this kernel can keep a path inside a volume at all.
+///
+/// # Errors
+/// A [`Refusal`] (3) where it cannot.
+pub fn check_kernel() -> Result<(), Refusal> {
+    // A container's filter may say EPERM of calls that it does not know; here nothing else could.
+    match openat2(nix::fcntl::AT_FDCWD, ".", OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC)) {
+        Err(Errno::ENOSYS | Errno::EPERM) => Err(no_openat2()),
+        _ => Ok(()),
+    }
+}
+
+fn no_openat2() -> Refusal {
+    Refusal::target("this kernel has no openat2, which keeps every path inside the volume")
+        .hint("Use a helper with Linux 5.6 or later; in a container, one whose filter lets openat2 through.")
 }
 
 /// One openat2(2), repeated a bounded number of times where the kernel asks for it.

@@ -17,6 +17,7 @@ mod keys;
 mod list;
 mod luks;
 mod page;
+mod privileges;
 mod prove;
 mod repair;
 mod session;
@@ -35,6 +36,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return usage(&args, &error).number(),
     };
     log::start(cli.command.verbosity());
+    privileges::reduce(&cli.command);
+    if let Some((command, json, refusal)) = privileges::check_kernel(&cli.command) {
+        return refuse(command, json, &refusal).number();
+    }
     let code = match cli.command {
         Command::List(args) => list::list(&args),
         Command::Diagnose(args) => diagnose::diagnose(&args),

@@ -1,7 +1,7 @@
-//! What no crate wraps of a process's own rights and of a network namespace: prctl(2) `PR_CAPBSET_DROP`, and the flag that
-//! brings an interface up (netdevice(7)).
+//! What no crate wraps of a process's own rights and of a network namespace: prctl(2) `PR_CAPBSET_DROP`, capset(2), and
+//! the flag that brings an interface up (netdevice(7)).
 
-#![expect(unsafe_code, reason = "a prctl and two ioctls that no crate wraps")]
+#![expect(unsafe_code, reason = "a prctl, capget, capset and two ioctls that no crate wraps")]
 
 use nix::errno::Errno;
 use nix::libc;
@@ -26,6 +26,27 @@ pub fn keep_capabilities(keep: &[u32]) -> nix::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes every capability that is not in `keep` from this process itself: out of its effective, permitted and inheritable
+/// sets, never to be had again but by executing a program as root. Meant for a process of one thread.
+///
+/// # Errors
+/// As capset(2).
+pub fn limit_capabilities(keep: &[u32]) -> nix::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3` (linux/capability.h): two sets of three 32-bit words.
+    const VERSION: u32 = 0x2008_0522;
+    let mut header = [VERSION, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: the kernel reads a header of two words and writes two structures of three words; both arrays are these.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) })?;
+    for (at, set) in sets.iter_mut().enumerate() {
+        let half = u32::from(at >= 3) * 32;
+        let kept = keep.iter().filter(|capability| (half..half + 32).contains(*capability));
+        *set &= kept.fold(0, |kept, capability| kept | 1 << (capability - half));
+    }
+    // SAFETY: as before; the kernel only reads both.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) }).map(drop)
 }
 
 /// Brings the interface `lo` up, in the network namespace of `socket`.
