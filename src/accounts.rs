@@ -12,7 +12,7 @@ pub mod passwd;
 pub mod shadow;
 pub mod subid;
 
-pub use group::{Group, GroupEntry};
+pub use group::{Group, GroupEntry, Members};
 pub use gshadow::{GroupShadow, GroupShadowEntry};
 pub use login_defs::LoginDefs;
 pub use passwd::{Passwd, PasswdEntry, Secret};

@@ -5,7 +5,7 @@
 
 use crate::journal::record::{Changed, Hex, Intent, Inverse, Made, ParentBefore, Text};
 use crate::journal::{Journal, sha256};
-use crate::plan::{Action, Applied, Before, Change, Outcome};
+use crate::plan::{Action, Applied, Before, Change, Outcome, REPLACED_LIMIT};
 use crate::root::{Attributes, Directory, Handle, NewFile, Placing, Root, temp_name};
 use crate::view::{FileKind, LookError};
 use anyhow::{Context, Result};
@@ -19,9 +19,6 @@ mod tree;
 
 pub use accounts_lock::AccountsLock;
 pub use tree::{Kept, Survey, TreeResult, survey_tree};
-
-/// The most bytes of a file that is replaced: as much as is read of any file, and more than once.
-const REPLACED_LIMIT: u64 = 64 << 20;
 
 /// Who looks on while long work goes on.
 pub trait Watch {

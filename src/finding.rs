@@ -308,6 +308,8 @@ checks! {
     SshDirWrongOwner "ssh-dir-wrong-owner" Permissions ".ssh belongs to somebody else.";
     SshDirWritableByOthers "ssh-dir-writable-by-others" Permissions ".ssh can be written by others.";
     SshDirNotSearchable "ssh-dir-not-searchable" Permissions "The user may not enter .ssh.";
+    PathLocked "path-locked" Nothing "A flag (chattr +i or +a) keeps everybody from changing this; a repair lifts it for its own change and puts it back.";
+    SshDirDefaultAcl "ssh-dir-default-acl" Permissions "A default ACL of the directory of keys lets others write what is made in it, whatever the umask: a new file of keys would be refused.";
     SshDirMode "ssh-dir-mode" Permissions ".ssh is not 0700 and the user's; sshd accepts it.";
     KeyFileMissing "key-file-missing" Key "No file that AuthorizedKeysFile names exists.";
     KeyFileNotRegular "key-file-not-regular" Nothing "The authorized_keys file is no regular file.";

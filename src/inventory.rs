@@ -117,6 +117,10 @@ impl View for Inventory<'_> {
         remembered(&self.xattrs, &key, || self.root.xattr(path, name))
     }
 
+    fn flags(&self, path: &Path) -> Result<u32, LookError> {
+        self.root.handle(path)?.flags()
+    }
+
     fn selinux(&self) -> Rc<Policy> {
         Rc::clone(self.selinux.get_or_init(|| Rc::new(Policy::read(self))))
     }

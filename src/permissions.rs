@@ -68,6 +68,24 @@ pub fn may(
     Ok(stat.mode >> shift & access as u32 != 0)
 }
 
+/// "0770 0:0", and what of an ACL explains it: the entry that keeps `who` from the right, or the mask that shows as group
+/// bits that write.
+#[must_use]
+pub fn explained(view: &dyn View, path: &Path, stat: &Stat, denied: Option<(&Identity, Access)>) -> String {
+    let mode = stat.mode_owner();
+    let Ok(Some(raw)) = view.xattr(path, acl::ACCESS) else { return mode };
+    let Some(list) = acl::Acl::parse(&raw) else { return format!("{mode}, with an ACL that cannot be read") };
+    let why = match denied {
+        // Without group bits the kernel does not ask the list, and the owner is not in it.
+        Some((who, access)) if stat.mode & 0o070 != 0 && who.uid != stat.uid => {
+            list.deciding(stat, who, access)
+        }
+        Some(_) => None,
+        None => list.writing(stat),
+    };
+    why.map_or(mode.clone(), |why| format!("{mode}, {why}"))
+}
+
 /// The directories of a resolution that `who` may not search, in order; the first is where the kernel stops.
 ///
 /// # Errors

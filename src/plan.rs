@@ -23,7 +23,7 @@ pub mod user;
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, Applied, Before, Change, Outcome, TreeOwners};
+pub use action::{Action, Applied, Before, Change, Outcome, REPLACED_LIMIT, TreeOwners};
 pub use overlay::Overlay;
 
 use crate::accounts::{Passwd, PasswdEntry};
@@ -97,7 +97,12 @@ pub fn build(view: &dyn View, os: &OsFacts, users: &[BString], wish: &Wish) -> R
     let system_before = System::read(view);
     let modes = system::SystemModes::of(os, &system_before.group);
     for action in &wish.host_keys {
-        builder.add(action.clone());
+        let is_public = action.path.extension().is_some_and(|end| end == "pub");
+        let private = action.path.with_extension("");
+        // Where the private half is left as it is, so is the public one.
+        if !is_public || builder.actions.iter().any(|planned| planned.path == private) {
+            builder.add(action.clone());
+        }
     }
     for user in users {
         restore_entries(&mut builder, os, user, wish)?;

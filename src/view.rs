@@ -122,6 +122,8 @@ pub enum LookError {
         /// The bound, in bytes.
         limit: u64,
     },
+    /// A text of more lines than this.
+    TooManyLines(usize),
     /// Lies on another filesystem than the one that is being looked at.
     OtherFilesystem,
     /// Any other error number (errno(3)).
@@ -139,6 +141,7 @@ impl std::fmt::Display for LookError {
             Self::TooLarge { size, limit } => {
                 write!(f, "it has {size} bytes, more than the {limit} that are read")
             }
+            Self::TooManyLines(limit) => write!(f, "it has more than {limit} lines"),
             Self::OtherFilesystem => f.write_str("it lies on another filesystem"),
             Self::Errno(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }
@@ -182,15 +185,33 @@ pub trait View {
     /// [`LookError`], as the kernel would answer.
     fn xattr(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, LookError>;
 
+    /// The flags of chattr(1) of a regular file or a directory; 0 where there are none.
+    ///
+    /// # Errors
+    /// [`LookError`], as the kernel would answer.
+    fn flags(&self, _path: &Path) -> Result<u32, LookError> {
+        Ok(0)
+    }
+
     /// The SELinux policy of the volume, read once in the life of a view.
     fn selinux(&self) -> Rc<Policy>;
 }
+
+/// `FS_IMMUTABLE_FL` (linux/fs.h): nothing about the inode may change.
+pub const IMMUTABLE: u32 = 0x10;
+/// `FS_APPEND_FL`: it may only grow.
+pub const APPEND_ONLY: u32 = 0x20;
 
 /// The most names of one directory that [`View::list`] gives.
 pub const LIST_LIMIT: usize = 100_000;
 
 /// The most bytes of a configuration or account file that are read: 16 MiB.
 pub const TEXT_LIMIT: u64 = 16 << 20;
+
+/// The most bytes and lines of a file of accounts (passwd, group, shadow): what is made of a line takes many times its
+/// size in memory.
+pub const ACCOUNTS_LIMIT: u64 = 8 << 20;
+const ACCOUNTS_LINES: usize = 100_000;
 
 /// What following a path led to: the canonical path and its inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +229,26 @@ pub struct Found {
 pub fn follow(view: &dyn View, path: &Path) -> Result<Found, LookError> {
     let walk = walk(view, path);
     walk.end
+}
+
+/// Follows `path` and reads the file of accounts there, as root would.
+///
+/// # Errors
+/// As [`read_following`], and for more lines than are taken.
+pub fn read_accounts(view: &dyn View, path: &Path) -> Result<Vec<u8>, LookError> {
+    read_accounts_at(view, &follow(view, path)?.path)
+}
+
+/// As [`read_accounts`], of a canonical path.
+///
+/// # Errors
+/// [`LookError`].
+pub fn read_accounts_at(view: &dyn View, path: &Path) -> Result<Vec<u8>, LookError> {
+    let text = view.read(path, ACCOUNTS_LIMIT)?;
+    if text.iter().filter(|byte| **byte == b'\n').count() > ACCOUNTS_LINES {
+        return Err(LookError::TooManyLines(ACCOUNTS_LINES));
+    }
+    Ok(text)
 }
 
 /// Follows `path` and reads the regular file there, as root would.

@@ -97,7 +97,7 @@ fn chop(line: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Group, GroupShadow, Passwd, Shadow};
+    use super::super::{Group, GroupShadow, Members, Passwd, Shadow};
     use super::*;
     use proptest::prelude::*;
 
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(add_member(b"adm:x\n", 1, 3, b"u"), None);
         assert_eq!(add_member(b"adm:x:4\0:\n", 1, 3, b"u"), None);
         let text = add_member(b"adm:!::\n", 1, 3, b"u").unwrap();
-        assert_eq!(GroupShadow::parse(&text).by_name(b"adm").unwrap().members, ["u"]);
+        assert_eq!(GroupShadow::parse(&text).by_name(b"adm").unwrap().members, Members::parse(b"u"));
     }
 
     /// Files made of what account files are made of, good and bad.
@@ -208,7 +208,7 @@ mod tests {
                     let after = Group::parse(&after);
                     prop_assert_eq!(after.gids_of(b"newuser"), [group.gid]);
                     prop_assert_eq!(after.entries.len(), before.entries.len());
-                    for member in &group.members {
+                    for member in group.members.iter() {
                         prop_assert!(after.gids_of(member).contains(&group.gid));
                     }
                 }

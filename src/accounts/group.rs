@@ -14,7 +14,7 @@ pub struct GroupEntry {
     /// Group id.
     pub gid: u32,
     /// Member names as listed; users who have it as primary group need not be here.
-    pub members: Vec<BString>,
+    pub members: Members,
     /// The line in the file, counted from 1.
     pub line: u32,
 }
@@ -58,7 +58,7 @@ impl Group {
     /// takes a line for an entry even if a `#`, `+` or `-` begins it.
     #[must_use]
     pub fn gids_of(&self, user: &[u8]) -> Vec<u32> {
-        let lists = |entry: &&GroupEntry| entry.members.iter().any(|member| member == user);
+        let lists = |entry: &&GroupEntry| entry.members.contains(user);
         let mut listed: Vec<&GroupEntry> = self.entries.iter().chain(&self.hidden).filter(lists).collect();
         listed.sort_by_key(|entry| entry.line);
         let mut seen = std::collections::HashSet::new();
@@ -71,8 +71,7 @@ impl GroupEntry {
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {
         let gid = self.gid.to_string();
-        let members = bstr::join(",", &self.members);
-        field::to_line(&[&self.name, &self.password.0, gid.as_bytes(), &members])
+        field::to_line(&[&self.name, &self.password.0, gid.as_bytes(), &self.members.to_bytes()])
     }
 }
 
@@ -83,15 +82,43 @@ fn parse_line(line: &[u8], number: u32) -> Option<GroupEntry> {
         name: fields.string().into(),
         password: Secret(fields.string().into()),
         gid: fields.id()?,
-        members: members(fields.0),
+        members: Members::parse(fields.0),
         line: number,
     })
 }
 
-/// Only blanks before a member are passed over, not those behind it.
-fn members(list: &[u8]) -> Vec<BString> {
-    let members = list.split_str(",").map(field::skip_spaces);
-    members.filter(|member| !member.is_empty()).map(BString::from).collect()
+/// The names of a list, kept as it is written: a million of them cost no more than their bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(BString);
+
+impl Members {
+    /// The list as it stands in a line, between commas.
+    pub(super) fn parse(list: &[u8]) -> Self {
+        Self(list.into())
+    }
+
+    /// The names in order. Only blanks before a member are passed over, not those behind it.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split_str(",").map(field::skip_spaces).filter(|member| !member.is_empty())
+    }
+
+    /// Whether the name is one of them.
+    #[must_use]
+    pub fn contains(&self, name: &[u8]) -> bool {
+        // Searched for, not split: this is asked of long lists, and often.
+        let plain = name.first().is_some_and(|first| !field::is_space(*first)) && !name.contains(&b',');
+        plain
+            && self.0.find_iter(name).any(|at| {
+                let before = self.0[..at].rsplit(|byte| *byte == b',').next().unwrap_or_default();
+                before.iter().all(|byte| field::is_space(*byte))
+                    && matches!(self.0.get(at + name.len()), None | Some(b','))
+            })
+    }
+
+    /// The list as shadow-utils would write it.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        bstr::join(",", self.iter())
+    }
 }
 
 #[cfg(test)]
@@ -101,12 +128,23 @@ mod tests {
     #[test]
     fn members_lose_leading_blanks_only() {
         let group = Group::parse(b"g:x:7: u, v ,w\r\nnone:x:6\nempty:x:11:,,u,,\ncr:x:1:\r\ncolon:x:9:u:v\n");
-        let members = |name: &str| group.by_name(name.as_bytes()).unwrap().members.clone();
+        let members = |name: &str| {
+            let entry = group.by_name(name.as_bytes()).unwrap();
+            entry.members.iter().map(|member| member.to_str().unwrap()).collect::<Vec<_>>()
+        };
         assert_eq!(members("g"), ["u", "v ", "w\r"]);
-        assert_eq!(members("none"), Vec::<BString>::new());
+        assert_eq!(members("none"), [""; 0]);
         assert_eq!(members("empty"), ["u"]);
-        assert_eq!(members("cr"), Vec::<BString>::new());
+        assert_eq!(members("cr"), [""; 0]);
         assert_eq!(members("colon"), ["u:v"]);
+        let list = Members::parse(b" u, v ,,w\r,uu");
+        for (name, is_in) in
+            [("u", true), ("v ", true), ("v", false), ("uu", true), ("w", false), ("", false)]
+        {
+            assert_eq!(list.contains(name.as_bytes()), is_in, "{name:?}");
+            assert_eq!(list.iter().any(|member| member == name.as_bytes()), is_in, "{name:?}");
+        }
+        assert!(!list.contains(b" v ") && !list.contains(b"u, v "));
     }
 
     #[test]

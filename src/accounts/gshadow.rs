@@ -1,8 +1,9 @@
 //! gshadow(5).
 
 use super::field::{self, Fields};
+use super::group::Members;
 use super::passwd::Secret;
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 
 /// One usable line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,9 +13,9 @@ pub struct GroupShadowEntry {
     /// The hash: never print it.
     pub password: Secret,
     /// Those who may change the members.
-    pub administrators: Vec<BString>,
+    pub administrators: Members,
     /// Member names.
-    pub members: Vec<BString>,
+    pub members: Members,
     /// The line in the file, counted from 1.
     pub line: u32,
 }
@@ -23,8 +24,7 @@ impl GroupShadowEntry {
     /// The line that putsgent(3) would write, with its newline.
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {
-        let administrators = bstr::join(",", &self.administrators);
-        let members = bstr::join(",", &self.members);
+        let (administrators, members) = (self.administrators.to_bytes(), self.members.to_bytes());
         field::to_line(&[&self.name, &self.password.0, &administrators, &members])
     }
 }
@@ -60,15 +60,10 @@ fn parse_line(line: &[u8], number: u32) -> Option<GroupShadowEntry> {
     Some(GroupShadowEntry {
         name,
         password: Secret(fields.string().into()),
-        administrators: names(fields.string()),
-        members: names(fields.0),
+        administrators: Members::parse(fields.string()),
+        members: Members::parse(fields.0),
         line: number,
     })
-}
-
-fn names(list: &[u8]) -> Vec<BString> {
-    let names = list.split_str(",").map(field::skip_spaces);
-    names.filter(|name| !name.is_empty()).map(BString::from).collect()
 }
 
 #[cfg(test)]
@@ -81,8 +76,8 @@ mod tests {
         let gshadow = GroupShadow::parse(text);
         assert_eq!(gshadow.entries.len(), 2);
         let sudo = gshadow.by_name(b"sudo").unwrap();
-        assert_eq!(sudo.administrators, ["a", "b"]);
-        assert_eq!(sudo.members, ["c", "d"]);
+        assert_eq!(sudo.administrators.iter().collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(sudo.members.iter().collect::<Vec<_>>(), [b"c", b"d"]);
         assert_eq!(sudo.to_line(), b"sudo:!:a,b:c,d\n");
     }
 }

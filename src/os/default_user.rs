@@ -139,7 +139,7 @@ fn usual_words(os: &OsFacts) -> String {
 }
 
 fn passwd(view: &dyn View) -> Passwd {
-    let text = view::read_following(view, Path::new("/etc/passwd"), view::TEXT_LIMIT).unwrap_or_default();
+    let text = view::read_accounts(view, Path::new("/etc/passwd")).unwrap_or_default();
     Passwd::parse(&text)
 }
 

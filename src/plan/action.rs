@@ -1,7 +1,11 @@
 //! One change, complete enough to check before it, to do it, and to take it back.
 
+use crate::permissions::acl;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// The most bytes of a file that is replaced or removed: it is saved for an undo.
+pub const REPLACED_LIMIT: u64 = 64 << 20;
 
 /// What is there before a file is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +168,8 @@ impl Change {
                     Some(value) if name == "security.selinux" => {
                         String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
                     }
+                    Some(value) if name == acl::ACCESS || name == acl::DEFAULT => acl::Acl::parse(value)
+                        .map_or_else(|| format!("an unreadable {name}"), |list| list.words()),
                     Some(value) => format!("{name} of {} bytes", value.len()),
                 };
                 (words(from), words(to))

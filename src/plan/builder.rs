@@ -1,6 +1,6 @@
 //! The growing plan: each action is tried on an [`Overlay`] at once, so that the next step sees its effect.
 
-use super::{Action, Change, Overlay, label};
+use super::{Action, Before, Change, Overlay, REPLACED_LIMIT, label};
 use crate::permissions::{Access, Identity, acl, may};
 use crate::selinux;
 use crate::view::{Stat, View};
@@ -36,7 +36,19 @@ impl<'a> Builder<'a> {
     /// what is expected before it is still what the volume has.
     ///
     /// What is made or replaced gets the label that the volume's policy gives it.
+    ///
+    /// A file larger than can be saved for an undo is not replaced and not removed.
     pub fn add(&mut self, mut action: Action) {
+        if let Change::WriteFile { before: Before::Regular { size, .. }, .. }
+        | Change::RemoveFile { before: Before::Regular { size, .. } } = &action.change
+            && *size > REPLACED_LIMIT
+        {
+            self.note(format!(
+                "{} is left as it is: it has {size} bytes, more than the {REPLACED_LIMIT} that are saved for an undo",
+                action.path.display()
+            ));
+            return;
+        }
         let label = label::of_action(&self.view, &action).unwrap_or_else(|why| {
             self.note(format!("{} gets no SELinux label: {why}", action.path.display()));
             None
@@ -144,6 +156,17 @@ impl<'a> Builder<'a> {
     pub fn close_to_writers(&mut self, path: &Path, why: &str) {
         if let Some(stat) = self.stat(path) {
             self.set_mode(path, stat.mode & !0o022, why);
+        }
+    }
+
+    /// Takes the right to write from the mask of a default ACL, and from the others in it.
+    pub fn close_default_acl(&mut self, path: &Path, why: &str) {
+        let from = self.view.xattr(path, acl::DEFAULT).ok().flatten();
+        if let Some(mut list) = from.as_deref().and_then(acl::Acl::parse)
+            && list.close_to_writers()
+        {
+            let change = Change::SetXattr { name: acl::DEFAULT.into(), from, to: Some(list.to_bytes()) };
+            self.push(path, change, why);
         }
     }
 

@@ -43,6 +43,8 @@ pub fn document(
             && directory.stat.is_dir()
         {
             document_own(builder, &directory.path, 0o700, ids, who, Access::Execute);
+            builder
+                .close_default_acl(&directory.path, "a new file of keys must not begin writable for others");
         }
         if let Ok(keys) = follow(&builder.view, &file.path)
             && inside(&keys.path)

@@ -205,6 +205,15 @@ impl View for Overlay<'_> {
         }
     }
 
+    /// No action changes the flags; what is made has none.
+    fn flags(&self, path: &Path) -> Result<u32, LookError> {
+        match self.lstat(path) {
+            Err(error) => Err(error),
+            Ok(_) if self.hides_base(path) => Ok(0),
+            Ok(_) => self.base.flags(path),
+        }
+    }
+
     /// No action changes the policy.
     fn selinux(&self) -> Rc<Policy> {
         self.base.selinux()

@@ -133,7 +133,7 @@ fn ways(finding: &Finding, user: &PasswdEntry, system: &System) -> Vec<Way> {
 
 /// A group that the user alone is in: naming it lets in nobody else.
 fn is_private(system: &System, user: &PasswdEntry, group: &BString) -> bool {
-    let others = |name: &BString| name != &user.name;
+    let others = |name: &[u8]| user.name != name;
     system.group.entries.iter().filter(|entry| entry.name == *group).all(|entry| {
         !entry.members.iter().any(others)
             && !system.passwd.entries.iter().any(|other| other.gid == entry.gid && others(&other.name))

@@ -158,7 +158,7 @@ pub fn recreate_user(
 #[must_use]
 pub fn former_ids(view: &dyn View, names: &[BString]) -> Vec<(u32, String)> {
     let backups = Backups::of(view);
-    let passwd = view::read_following(view, Path::new("/etc/passwd"), view::TEXT_LIMIT).unwrap_or_default();
+    let passwd = view::read_accounts(view, Path::new("/etc/passwd")).unwrap_or_default();
     let passwd = accounts::Passwd::parse(&passwd);
     let former = names.iter().flat_map(|name| {
         let found = backups.uids(name).into_iter();

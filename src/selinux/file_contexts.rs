@@ -20,14 +20,16 @@ use std::path::Path;
 /// More rules than the largest distribution has, many times over.
 const MOST_RULES: usize = 200_000;
 /// The compiled form of one rule, in bytes.
-const REGEX_SIZE: usize = 256 << 10;
+const REGEX_SIZE: usize = 48 << 10;
+/// What matching one of them may remember, in bytes.
+const DFA_SIZE: usize = 32 << 10;
 /// The longest expression, in bytes.
 const LONGEST: usize = 4096;
 /// What may be compiled in all, in bytes of source; repetitions with a count are dearer.
 const BUDGET: usize = 4 << 20;
 const COUNTED: usize = 8 << 10;
 /// Compiled rules that are kept.
-const CACHE: usize = 2048;
+const CACHE: usize = 1024;
 
 const META: &[u8] = b".^$?*+|[({";
 
@@ -132,6 +134,7 @@ impl FileContexts {
             .unicode(false)
             .dot_matches_new_line(true)
             .size_limit(REGEX_SIZE)
+            .dfa_size_limit(DFA_SIZE)
             .nest_limit(64)
             .build()
             .ok()

@@ -258,6 +258,12 @@ impl Config {
         file.content.split_str("\n").nth(number)
     }
 
+    /// Whether there are lines that were not read, for their number or because they are not on the disk.
+    #[must_use]
+    pub fn is_partly_unknown(&self) -> bool {
+        self.errors.iter().any(|error| error.kind == ErrorKind::Unknown)
+    }
+
     /// The files that were read, in the order in which sshd came to them; the first is sshd_config itself.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.sources.files.iter().map(|file| file.path.as_path())

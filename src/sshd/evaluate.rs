@@ -11,8 +11,9 @@ use crate::accounts::{Group, Passwd, PasswdEntry, Shadow};
 use crate::finding::{CheckId, Finding, Location, Quote, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::permissions::Identity;
-use crate::view::{Found, LookError, Stat, TEXT_LIMIT, View, follow, read_following, walk};
+use crate::view::{Found, LookError, Stat, View, follow, read_accounts, walk};
 use bstr::{BStr, BString, ByteSlice};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 mod account;
@@ -167,7 +168,7 @@ impl System {
     #[must_use]
     pub fn read(view: &dyn View) -> Self {
         let mut unread = Vec::new();
-        let mut text = |path: &str| match read_following(view, Path::new(path), TEXT_LIMIT) {
+        let mut text = |path: &str| match read_accounts(view, Path::new(path)) {
             Ok(text) => text,
             Err(LookError::NotFound | LookError::NotDirectory | LookError::Loop | LookError::Kind(_)) => {
                 Vec::new()
@@ -209,7 +210,17 @@ impl System {
         }
         let mut gids = vec![entry.gid];
         gids.extend(self.group.gids_of(&entry.name).into_iter().filter(|gid| *gid != entry.gid));
-        gids.iter().filter_map(|gid| self.group.by_gid(*gid)).map(|group| group.name.clone()).collect()
+        let mut names: HashMap<u32, &BString> = HashMap::new();
+        for group in &self.group.entries {
+            names.entry(group.gid).or_insert(&group.name);
+        }
+        gids.iter().filter_map(|gid| names.get(gid)).map(|name| (*name).clone()).collect()
+    }
+
+    /// Whether this file of accounts is there and cannot be read: what it lacks is then no finding.
+    #[must_use]
+    pub fn is_unread(&self, path: &str) -> bool {
+        self.unread.iter().any(|(unread, _)| unread == Path::new(path))
     }
 
     /// What is in force for a connection of this user, who need not exist.

@@ -8,10 +8,7 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// `FS_IMMUTABLE_FL`: nothing about the inode may change.
-pub const IMMUTABLE: u32 = 0x10;
-/// `FS_APPEND_FL`: it may only grow.
-pub const APPEND_ONLY: u32 = 0x20;
+pub use crate::view::{APPEND_ONLY, IMMUTABLE};
 
 /// The flags of chattr(1) (`FS_IOC_GETFLAGS`) of an opened regular file or directory.
 ///

@@ -18,7 +18,7 @@ use crate::fstab::{self, Entry, Named, Subvolume};
 use crate::inventory::Inventory;
 use crate::probe::{Kind, Layout, Slot, Superblock};
 use crate::root::Root;
-use crate::view::{LookError, TEXT_LIMIT, View, follow, read_following, walk};
+use crate::view::{LookError, TEXT_LIMIT, View, follow, read_accounts, read_following, walk};
 use anyhow::{Context, Result};
 use bstr::ByteSlice;
 use std::collections::BTreeSet;
@@ -469,7 +469,7 @@ fn needed(view: &dyn View) -> Vec<PathBuf> {
     /// Accounts and words beyond these are not looked at.
     const MOST: usize = 512;
     let mut paths: Vec<PathBuf> = NEEDED.iter().map(PathBuf::from).collect();
-    let passwd = read_following(view, Path::new("/etc/passwd"), TEXT_LIMIT).unwrap_or_default();
+    let passwd = read_accounts(view, Path::new("/etc/passwd")).unwrap_or_default();
     for entry in Passwd::parse(&passwd).entries.iter().take(MOST) {
         let shell = entry.shell.as_bytes();
         if shell.ends_with(b"/nologin") || shell.ends_with(b"/false") {

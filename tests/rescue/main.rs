@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test sets up and looks at the volume from outside")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "scripts/differential prints its own report")]
 
+mod acl;
 mod answers;
 mod bad_input;
 mod cli;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
     let required = std::env::var_os("VOLRESCUE_ROOT_TESTS").is_some_and(|value| value == "require");
     let lacking = [Needs::Root, Needs::Loop].map(kit::lacking);
     let trials = [
+        acl::cases(),
         cli::cases(),
         elsewhere::cases(),
         oracle::cases(),

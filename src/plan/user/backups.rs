@@ -31,7 +31,7 @@ impl Backups {
                 .into_iter()
                 .map(PathBuf::from)
                 .filter_map(|path| {
-                    let text = view::read_following(view, &path, view::TEXT_LIMIT).ok()?;
+                    let text = view::read_accounts(view, &path).ok()?;
                     Some((path, text))
                 })
                 .collect()
@@ -78,13 +78,12 @@ impl Backups {
 
     /// The names of the groups that listed the user, and the backup that says so.
     pub(super) fn memberships(&self, user: &[u8]) -> Option<(Vec<BString>, &Path)> {
-        let listed = |members: &[BString]| members.iter().any(|member| member == user);
         let from_group = self.group.iter().map(|(file, group)| {
-            let groups = group.entries.iter().filter(|entry| listed(&entry.members));
+            let groups = group.entries.iter().filter(|entry| entry.members.contains(user));
             (groups.map(|entry| entry.name.clone()).collect::<Vec<_>>(), file.as_path())
         });
         let from_gshadow = self.gshadow.iter().map(|(file, gshadow)| {
-            let groups = gshadow.entries.iter().filter(|entry| listed(&entry.members));
+            let groups = gshadow.entries.iter().filter(|entry| entry.members.contains(user));
             (groups.map(|entry| entry.name.clone()).collect::<Vec<_>>(), file.as_path())
         });
         from_group.chain(from_gshadow).find(|(groups, _)| !groups.is_empty())

@@ -1,12 +1,13 @@
 //! The account files with the edits of a plan, and the actions that write them.
 
 use crate::accounts::{
-    Group, GroupEntry, GroupShadow, GroupShadowEntry, Passwd, PasswdEntry, Secret, Shadow, ShadowEntry, edit,
+    Group, GroupEntry, GroupShadow, GroupShadowEntry, Members, Passwd, PasswdEntry, Secret, Shadow,
+    ShadowEntry, edit,
 };
 use crate::error::Refusal;
 use crate::os::{FileMode, OsFacts};
 use crate::plan::{Action, Before, Change};
-use crate::view::{self, LookError, Stat, TEXT_LIMIT, View};
+use crate::view::{self, LookError, Stat, View};
 use std::path::{Path, PathBuf};
 
 /// One file below /etc, as it is and as it shall be.
@@ -33,7 +34,8 @@ impl AccountFile {
         match walk.end {
             Ok(found) if !found.stat.is_file() => Err(refusal(format!("it is {}", found.stat.kind.words()))),
             Ok(found) => {
-                let text = view.read(&found.path, TEXT_LIMIT).map_err(|error| refusal(error.to_string()))?;
+                let text =
+                    view::read_accounts_at(view, &found.path).map_err(|error| refusal(error.to_string()))?;
                 Ok(Self { path: found.path, stat: Some(found.stat), original: text.clone(), text, new })
             }
             Err(LookError::NotFound) if walk.reached.file_name() == asked.file_name() => {
@@ -113,11 +115,11 @@ impl AccountFiles {
     /// A new group without members, in gshadow too where that exists.
     pub(super) fn add_group(&mut self, name: &[u8], gid: u32) {
         let password = Secret("x".into());
-        let entry = GroupEntry { name: name.into(), password, gid, members: Vec::new(), line: 0 };
+        let entry = GroupEntry { name: name.into(), password, gid, members: Members::default(), line: 0 };
         self.group.insert(&entry.to_line());
         if self.gshadow.exists() && GroupShadow::parse(&self.gshadow.text).by_name(name).is_none() {
             let password = Secret("!".into());
-            let (administrators, members) = (Vec::new(), Vec::new());
+            let (administrators, members) = (Members::default(), Members::default());
             let entry = GroupShadowEntry { name: name.into(), password, administrators, members, line: 0 };
             self.gshadow.insert(&entry.to_line());
         }
@@ -127,12 +129,12 @@ impl AccountFiles {
     pub(super) fn add_member(&mut self, group: &GroupEntry, user: &[u8]) -> bool {
         let in_gshadow = GroupShadow::parse(&self.gshadow.text).by_name(&group.name).cloned();
         if let Some(entry) = in_gshadow
-            && !entry.members.iter().any(|member| member == user)
+            && !entry.members.contains(user)
             && let Some(text) = edit::add_member(&self.gshadow.text, entry.line, 3, user)
         {
             self.gshadow.text = text;
         }
-        if group.members.iter().any(|member| member == user) {
+        if group.members.contains(user) {
             return true;
         }
         match edit::add_member(&self.group.text, group.line, 3, user) {

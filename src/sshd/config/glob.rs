@@ -1,13 +1,13 @@
 //! glob(3) inside the volume, for Include: sorted bytewise, names with a leading dot only by a literal dot.
 
-use crate::view::{View, follow, walk_no_follow};
+use crate::view::{LookError, View, follow, walk_no_follow};
 use bstr::ByteSlice;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The most paths that a pattern may come to, and the most names that are looked at for it.
-const MAX_PATHS: usize = 10_000;
+const MAX_PATHS: usize = 5000;
 const MAX_NAMES: usize = 200_000;
 
 /// One byte of a pattern's component.
@@ -33,7 +33,10 @@ impl Token {
 }
 
 /// The paths that match, in sshd's order. A relative pattern is taken from `/`, where sshd is started.
-pub(super) fn glob(view: &dyn View, pattern: &[u8]) -> Vec<PathBuf> {
+///
+/// # Errors
+/// In words: there are more than are looked at.
+pub(super) fn glob(view: &dyn View, pattern: &[u8]) -> Result<Vec<PathBuf>, String> {
     let mut names_left = MAX_NAMES;
     let mut paths: Vec<Vec<u8>> = vec![Vec::new()];
     let mut components = pattern.split_str("/").peekable();
@@ -56,14 +59,17 @@ pub(super) fn glob(view: &dyn View, pattern: &[u8]) -> Vec<PathBuf> {
                 Ok(tokens) => {
                     let directory = follow(view, &absolute(&prefix));
                     let Ok(directory) = directory else { continue };
-                    for name in view.list(&directory.path).unwrap_or_default() {
-                        if names_left == 0 || next.len() >= MAX_PATHS {
-                            break;
-                        }
-                        names_left -= 1;
-                        if matches(&tokens, name.as_bytes()) {
-                            next.push([&prefix, name.as_bytes()].concat());
-                        }
+                    let names = match view.list(&directory.path) {
+                        Err(error @ LookError::TooLarge { .. }) => return Err(error.to_string()),
+                        names => names.unwrap_or_default(),
+                    };
+                    names_left = names_left
+                        .checked_sub(names.len())
+                        .ok_or_else(|| format!("it looks at more than {MAX_NAMES} names"))?;
+                    let found = names.iter().filter(|name| matches(&tokens, name.as_bytes()));
+                    next.extend(found.map(|name| [&prefix, name.as_bytes()].concat()));
+                    if next.len() > MAX_PATHS {
+                        return Err(format!("it comes to more than {MAX_PATHS} files"));
                     }
                 }
             }
@@ -72,7 +78,7 @@ pub(super) fn glob(view: &dyn View, pattern: &[u8]) -> Vec<PathBuf> {
         first = false;
     }
     paths.sort();
-    paths.iter().map(|path| absolute(path)).collect()
+    Ok(paths.iter().map(|path| absolute(path)).collect())
 }
 
 fn absolute(path: &[u8]) -> PathBuf {
@@ -214,7 +220,7 @@ mod tests {
         }
         tree.link("/etc/ssh/sshd_config.d/dangling.conf", "/nowhere");
         tree.link("/etc/ssh/other.d", "sshd_config.d");
-        glob(&tree, pattern.as_bytes()).iter().map(|path| path.display().to_string()).collect()
+        glob(&tree, pattern.as_bytes()).unwrap().iter().map(|path| path.display().to_string()).collect()
     }
 
     #[test]

@@ -19,8 +19,10 @@ use std::path::PathBuf;
 
 /// The deepest Include.
 const MAX_DEPTH: u32 = 16;
-/// The most lines of one reading: files that include each other could make it endless.
-const MAX_LINES: u32 = 500_000;
+/// The most lines of one reading that say something: files that include each other could make it endless.
+const MAX_LINES: u32 = 55_000;
+/// The most names of one list, such as AllowUsers.
+pub(super) const MAX_NAMES: usize = 20_000;
 /// The most errors that are told.
 const MAX_ERRORS: usize = 200;
 
@@ -173,8 +175,12 @@ impl<'a> Pass<'a> {
             if self.halted {
                 return;
             }
-            self.lines_left = self.lines_left.saturating_sub(1);
-            let found = if self.lines_left == 0 {
+            let says_something = !matches!(line.text.first(), None | Some(b'#'));
+            self.lines_left = self.lines_left.saturating_sub(u32::from(says_something));
+            let found = if self.options.lists.values().any(|list| list.len() > MAX_NAMES) {
+                let says = format!("a list of the configuration has more than {MAX_NAMES} names");
+                Err(Trouble::Halt(ErrorKind::Unknown, says))
+            } else if self.lines_left == 0 {
                 let says = format!("the configuration has more than {MAX_LINES} lines");
                 Err(Trouble::Halt(ErrorKind::Unknown, says))
             } else {
@@ -353,7 +359,9 @@ impl<'a> Pass<'a> {
         trouble: &mut Option<Trouble>,
     ) -> Outcome {
         let paths = match &mut self.access {
-            Access::Load(_, view) => glob(*view, pattern),
+            Access::Load(_, view) => glob(*view, pattern).map_err(|why| {
+                Trouble::Halt(ErrorKind::Unknown, format!("Include {}: {why}", vis(pattern)))
+            })?,
             Access::Cached(_) => return Ok(()),
         };
         if paths.is_empty() {

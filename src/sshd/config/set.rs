@@ -5,7 +5,7 @@
 use super::algorithms::{Kind, is_valid, is_valid_gssapi};
 use super::keyword::Op;
 use super::lex::{Words, vis};
-use super::pass::{Here, Pass, Trouble};
+use super::pass::{Here, MAX_NAMES, Pass, Trouble};
 use super::value;
 use crate::sshd::pattern::{AddressMatch, address_match_list, split_user_pattern};
 use bstr::{BString, ByteSlice};
@@ -181,7 +181,11 @@ impl Pass<'_> {
     }
 
     fn append(&mut self, op: Op, here: &Here, word: Vec<u8>) {
-        self.options.lists.entry(op).or_default().push((BString::from(word), here.at));
+        let list = self.options.lists.entry(op).or_default();
+        // One more than is taken tells that there are too many.
+        if list.len() <= MAX_NAMES {
+            list.push((BString::from(word), here.at));
+        }
     }
 
     fn listed(&self, op: Op) -> usize {

@@ -3,7 +3,7 @@
 use super::lex::{Line, lines, vis};
 use crate::accounts::Passwd;
 use crate::sshd::build::Build;
-use crate::view::{FileKind, LookError, TEXT_LIMIT, View, read_following, walk};
+use crate::view::{FileKind, LookError, TEXT_LIMIT, View, read_accounts, read_following, walk};
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,10 @@ use std::sync::Arc;
 
 /// The most bytes of all configuration files together.
 const ALL_BYTES: usize = 32 << 20;
+/// The most files, the most lines of all of them, and the longest line in bytes.
+const ALL_FILES: usize = 5000;
+const ALL_LINES: usize = 400_000;
+const LONGEST: usize = 1 << 20;
 /// What is filled at boot only.
 const VOLATILE: &[&str] = &["/dev", "/proc", "/run", "/sys", "/tmp", "/var/run"];
 
@@ -51,6 +55,7 @@ pub(super) struct Sources {
     ports: BTreeMap<Vec<u8>, Option<u16>>,
     passwd: Option<Passwd>,
     bytes: usize,
+    lines: usize,
 }
 
 impl Sources {
@@ -83,8 +88,18 @@ impl Sources {
         if self.bytes > ALL_BYTES {
             return Err(ReadError::Unknown(format!("the configuration has more than {ALL_BYTES} bytes")));
         }
+        self.lines += content.find_iter(b"\n").count();
+        if content.lines().any(|line| line.len() > LONGEST) {
+            return Err(ReadError::Unknown(format!("{} has a line of more than 1 MiB", path.display())));
+        }
+        if self.lines > ALL_LINES {
+            return Err(ReadError::Unknown(format!("the configuration has more than {ALL_LINES} lines")));
+        }
+        if self.files.len() >= ALL_FILES {
+            return Err(ReadError::Unknown(format!("the configuration has more than {ALL_FILES} files")));
+        }
         if self.passwd.is_none() && content.contains(&b'~') {
-            let text = read_following(view, Path::new("/etc/passwd"), TEXT_LIMIT).unwrap_or_default();
+            let text = read_accounts(view, Path::new("/etc/passwd")).unwrap_or_default();
             self.passwd = Some(Passwd::parse(&text));
         }
         let lines = lines(&content, build);

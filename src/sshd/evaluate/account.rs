@@ -37,6 +37,10 @@ pub(super) fn find<'a>(case: &mut Case<'a>) -> Option<&'a PasswdEntry> {
         return Some(entry);
     }
     case.traced("the user", format!("{} is not in /etc/passwd", case.name()), false);
+    if system.is_unread("/etc/passwd") {
+        // The finding and the doubt are there already.
+        return None;
+    }
     let finding = Finding::blocks(CheckId::UserMissing)
         .at("/etc/passwd")
         .is(what_is_there(case))
@@ -114,7 +118,9 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry) {
     }
     let use_pam = &case.effective.use_pam;
     case.traced_setting("UsePAM", if use_pam.value { "yes" } else { "no" }, use_pam, true);
-    if !case.effective.use_pam.value {
+    // What is not read of the configuration may set it.
+    let unknown = case.system.config.is_partly_unknown() && case.effective.use_pam.at.is_none();
+    if !case.effective.use_pam.value && !unknown {
         locked(case, user);
         expired(case, user);
     }

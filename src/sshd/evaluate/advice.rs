@@ -6,9 +6,10 @@ use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
 use crate::fstab;
 use crate::os::is_system_directory;
-use crate::view::{Found, LookError, Stat, TEXT_LIMIT, follow, read_following, walk};
+use crate::permissions::{acl, explained};
+use crate::view::{APPEND_ONLY, Found, IMMUTABLE, LookError, Stat, TEXT_LIMIT, follow, read_following, walk};
 use bstr::BString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The most names of `.ssh` that are looked at.
 const NAMES_LIMIT: usize = 1000;
@@ -70,7 +71,8 @@ fn mode(case: &mut Case<'_>, check: CheckId, found: &Found, wants: String) {
     let told =
         case.findings.iter().any(|told| told.path.as_deref() == Some(&found.path) && told.line.is_none());
     if !told {
-        case.advise(Finding::advises(check).at(&found.path).is(found.stat.mode_owner()).wants(wants));
+        let is = explained(case.view, &found.path, &found.stat, None);
+        case.advise(Finding::advises(check).at(&found.path).is(is).wants(wants));
     }
 }
 
@@ -90,8 +92,11 @@ fn is_plain_directory(stat: &Stat, least: u32) -> bool {
 
 fn home(case: &mut Case<'_>, user: &PasswdEntry) {
     let path = home_path(user);
+    // As it is written, or, where dots lead elsewhere, where it lies.
+    let plain = path.components().all(|part| part != Component::ParentDir);
+    let place = if plain { path.clone() } else { walk(case.view, &path).reached };
     // A hardened /home (0711) is as it should be.
-    for parent in path.ancestors().skip(1).filter(|parent| parent.starts_with("/home")) {
+    for parent in place.ancestors().skip(1).filter(|parent| parent.starts_with("/home")) {
         if let Ok(found) = follow(case.view, parent)
             && found.stat.is_dir()
             && !is_plain_directory(&found.stat, 0o111)
@@ -121,6 +126,7 @@ fn home(case: &mut Case<'_>, user: &PasswdEntry) {
             }
         }
         Ok(found) if found.stat.is_dir() && !is_system_directory(&found.path) => {
+            locked(case, &found);
             if !is_own(&found.stat, 0o700, user) {
                 mode(case, CheckId::HomeMode, &found, format!("0700 {}:{}", user.uid, user.gid));
             }
@@ -155,6 +161,14 @@ fn key_files(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) {
         {
             mode(case, CheckId::SshDirMode, &directory, format!("0700 {}:{}", user.uid, user.gid));
         }
+        if let Some(parent) = file.path.parent()
+            && let Ok(directory) = follow(case.view, parent)
+            && directory.stat.is_dir()
+            && directory.path.starts_with(&home)
+        {
+            default_acl(case, &directory);
+            locked(case, &directory);
+        }
         // Where a link in the home leads out of it, nothing is changed for it, found or not.
         let end = resolved.end.as_ref().map_or(&resolved.reached, |found| &found.path);
         if asked_in_home
@@ -172,6 +186,9 @@ fn key_files(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) {
             }
         }
         let Ok(found) = resolved.end else { continue };
+        if found.path.starts_with(&home) {
+            locked(case, &found);
+        }
         if found.path.starts_with(&home) && found.stat.is_file() && !is_own(&found.stat, 0o600, user) {
             mode(case, CheckId::KeyFileMode, &found, format!("0600 {}:{}", user.uid, user.gid));
         }
@@ -182,6 +199,46 @@ fn key_files(case: &mut Case<'_>, user: &PasswdEntry, files: &[KeyFile]) {
                 .wants("one name");
             case.advise(finding);
         }
+    }
+}
+
+/// A flag that keeps everybody from mending it by hand, or ssh-copy-id from adding a key.
+fn locked(case: &mut Case<'_>, found: &Found) {
+    if !found.stat.is_dir() && !found.stat.is_file() {
+        return;
+    }
+    let flags = case.view.flags(&found.path).unwrap_or(0);
+    let is: Vec<&str> = [(IMMUTABLE, "immutable (chattr +i)"), (APPEND_ONLY, "append-only (chattr +a)")]
+        .into_iter()
+        .filter(|(flag, _)| flags & flag != 0)
+        .map(|(_, words)| words)
+        .collect();
+    let told = case
+        .findings
+        .iter()
+        .any(|told| told.check == CheckId::PathLocked && told.path.as_deref() == Some(&found.path));
+    if !is.is_empty() && !told {
+        let finding =
+            Finding::advises(CheckId::PathLocked).at(&found.path).is(is.join(", ")).wants("no such flag");
+        case.advise(finding);
+    }
+}
+
+/// A default ACL takes the place of the umask: a file of keys that is made anew then begins with what it says.
+fn default_acl(case: &mut Case<'_>, directory: &Found) {
+    let raw = case.view.xattr(&directory.path, acl::DEFAULT).ok().flatten();
+    let Some(mut list) = raw.as_deref().and_then(acl::Acl::parse) else { return };
+    let is = format!("default ACL {}", list.words());
+    let told = case
+        .findings
+        .iter()
+        .any(|told| told.check == CheckId::SshDirDefaultAcl && told.path.as_deref() == Some(&directory.path));
+    if !told && list.close_to_writers() {
+        let finding = Finding::advises(CheckId::SshDirDefaultAcl)
+            .at(&directory.path)
+            .is(is)
+            .wants(format!("default ACL {}", list.words()));
+        case.advise(finding);
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Case, KeyFile, PathNode};
 use crate::accounts::{Passwd, PasswdEntry};
 use crate::finding::{CheckId, Finding, FixedBy};
 use crate::os::is_system_directory;
-use crate::permissions::{Access, Identity, may, unsearchable};
+use crate::permissions::{Access, Identity, explained, may, unsearchable};
 use crate::sshd::build::Build;
 use crate::sshd::config::Effective;
 use crate::view::{Found, LookError, Stat, TEXT_LIMIT, View, Walk, follow, walk};
@@ -326,7 +326,7 @@ impl<'a> Places<'a> {
         };
         let mut finding = Finding::blocks(check)
             .at(directory)
-            .is(stat.mode_owner())
+            .is(explained(self.case.view, directory, stat, Some((self.who, Access::Execute))))
             .wants(self.wanted_directory(part, directory, stat))
             .fixed_by(self.class(directory));
         finding.sshd_says = self.says_open(file, "Permission denied");
@@ -336,7 +336,7 @@ impl<'a> Places<'a> {
     fn not_readable(&self, file: &Path, found: &Found) -> Finding {
         let mut finding = Finding::blocks(CheckId::KeyFileUnreadable)
             .at(&found.path)
-            .is(found.stat.mode_owner())
+            .is(explained(self.case.view, &found.path, &found.stat, Some((self.who, Access::Read))))
             .wants(self.wanted_file(&found.path, &found.stat))
             .fixed_by(self.class(&found.path));
         finding.sshd_says = self.says_open(file, "Permission denied");
@@ -440,7 +440,7 @@ impl<'a> Places<'a> {
         let finding = |check| {
             Finding::blocks(check)
                 .at(&found.path)
-                .is(found.stat.mode_owner())
+                .is(explained(self.case.view, &found.path, &found.stat, None))
                 .wants(&wants)
                 .says(&says)
                 .fixed_by(class)
@@ -484,7 +484,7 @@ impl<'a> Places<'a> {
         let finding = |check| {
             Finding::blocks(check)
                 .at(directory)
-                .is(stat.mode_owner())
+                .is(explained(self.case.view, directory, stat, None))
                 .wants(self.wanted_directory(part, directory, stat))
                 .says(&says)
                 .fixed_by(self.class(directory))
@@ -525,9 +525,10 @@ pub(super) fn private_group(system: &super::System, stat: &Stat, uid: u32) -> bo
         return false;
     }
     let Some(owner) = system.passwd.by_uid(stat.uid) else { return false };
-    match group.members.as_slice() {
-        [] => has_primary,
-        [only] => *only == owner.name,
+    let mut members = group.members.iter();
+    match (members.next(), members.next()) {
+        (None, _) => has_primary,
+        (Some(only), None) => owner.name == only,
         _ => false,
     }
 }

@@ -224,6 +224,9 @@ impl<'a> Host<'a> {
                 self.refusal(rule, "its helper unix_chkpwd is absent"),
             );
         }
+        if self.case.system.is_unread("/etc/shadow") {
+            return Answer::code(Code::SUCCESS);
+        }
         let asked = self.case.system.names.shadow_from_file();
         let Some(entry) = self.case.system.shadow.by_name(&self.user.name).filter(|_| asked) else {
             if rule.arguments.iter().any(|argument| argument == "broken_shadow") {
