@@ -297,7 +297,7 @@ fn any_file_is_read_as_glibc_reads_it() {
             passwd.iter().filter(|entry| plain(&entry.shell)).flat_map(|entry| entry.to_line()).collect();
         prop_assert_eq!(looked_up(getent(&["passwd"])), ours, "passwd {:?}", &lossy);
         let group = Group::parse(&text);
-        let shown = group.entries.iter().filter(|entry| entry.members.iter().all(|member| plain(member)));
+        let shown = group.entries.iter().filter(|entry| entry.members.iter().all(plain));
         let ours: Vec<u8> = shown.flat_map(|entry| entry.to_line()).collect();
         prop_assert_eq!(looked_up(getent(&["group"])), ours, "group {:?}", &lossy);
         let ours: Vec<u8> = Shadow::parse(&text).entries.iter().flat_map(|entry| entry.to_line()).collect();

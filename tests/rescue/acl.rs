@@ -251,7 +251,7 @@ fn side_by_side() -> Result<()> {
     let after = ours.look(FACTS)?;
     theirs.change("chown -R 1000:1000 $H 2>/dev/null || true")?;
     let chown = theirs.look(FACTS)?;
-    println!("{:<50} | {:<50} | {}", "before", "volrescue", "chown -R");
+    println!("{:<50} | {:<50} | chown -R", "before", "volrescue");
     let lines = || before.lines().zip(after.lines()).zip(chown.lines());
     for ((before, after), chown) in lines() {
         println!("{before:<50} | {after:<50} | {chown}");
