@@ -521,7 +521,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__repair)
-            opts="-u -k -y -v -h --partition --root --with --allow-backing --luks-key --live --jobs --user --key --generate-key --create-user --sudo --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --report --state-dir --json --verbose --help"
+            opts="-u -k -y -v -h --partition --root --with --allow-backing --luks-key --live --jobs --user --key --generate-key --create-user --sudo --from --dry-run --minimal --chown --chown-from --fix --fsck --prove --no-journal --yes --report --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -564,6 +564,10 @@ _volrescue() {
                     return 0
                     ;;
                 --generate-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
