@@ -6,17 +6,22 @@ use crate::finding::{CheckId, Finding, FixedBy, Severity};
 use crate::keys::{KeyForm, PublicKey, read_key};
 use crate::os::OsFacts;
 use crate::sshd::evaluate::{Client, Evaluation, Question};
-use crate::view::View;
+use crate::view::{View, follow};
+use std::path::{Path, PathBuf};
 
 /// A key that nobody has, for a diagnosis without one: it stands for the key that a repair would be given.
 const STAND_IN: &[u8] = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH\n";
+
+/// A plan asks dozens of times what sshd would say. With account files, configuration or keys of more bytes than this the
+/// promises stay as the checks have them, rather than that a diagnosis takes minutes.
+const PLANNED: u64 = 256 << 10;
 
 /// Corrects the findings of an evaluation by the plans that it would lead to: what not even a repair with every option
 /// would mend is mended by nothing, what a repair brings is what the finding wants, and advice that a plain repair would
 /// not follow, because sshd would then refuse or another's directory is not touched, is not given.
 pub fn keep(view: &dyn View, os: &OsFacts, answer: &mut Evaluation, question: &Question<'_>) {
     let promised = |finding: &Finding| !matches!(finding.fixed_by, FixedBy::Nothing | FixedBy::HostKeys);
-    if !answer.findings.iter().any(promised) {
+    if !answer.findings.iter().any(promised) || bytes_asked(view, answer) > PLANNED {
         return;
     }
     let plain = Outlook::of(view, plan(view, os, question, &[], false));
@@ -42,6 +47,17 @@ pub fn keep(view: &dyn View, os: &OsFacts, answer: &mut Evaluation, question: &Q
         }
         true
     });
+}
+
+/// How much there is to read each time that sshd's answer is asked for.
+fn bytes_asked(view: &dyn View, answer: &Evaluation) -> u64 {
+    let fixed = ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/ssh/sshd_config"].map(Path::new);
+    let snippets = Path::new("/etc/ssh/sshd_config.d");
+    let snippets: Vec<PathBuf> =
+        view.list(snippets).unwrap_or_default().iter().map(|name| snippets.join(name)).collect();
+    let files = fixed.into_iter().chain(answer.key_files.iter().map(|file| file.path.as_path()));
+    let files = files.chain(snippets.iter().map(PathBuf::as_path));
+    files.map(|path| follow(view, path).map_or(0, |found| found.stat.size)).sum()
 }
 
 /// What a plan leads to.
