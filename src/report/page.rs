@@ -2,8 +2,8 @@
 //! changed, and how to take it back.
 //!
 //! The page is whole in itself: no script, nothing from elsewhere, and a policy in it that forbids both. What comes from
-//! the volume passes [`Page::text`] or [`Page::path`], which make it harmless for a terminal first ([`escape`]) and for
-//! HTML then; all else is literal text of this module, which the type of [`Page::raw`] sees to.
+//! the volume passes `Page::text` or `Page::path`, which make it harmless for a terminal first ([`escape`]) and for
+//! HTML then; all else is literal text of this module, which the type of `Page::raw` sees to.
 
 use super::{Names, Proof, Report, Unmount, UserReport, escape, text};
 use crate::error::{ExitCode, Refusal};

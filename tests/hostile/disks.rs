@@ -243,7 +243,12 @@ fn listed(world: &World, file: &Path) -> Result<()> {
     let runs = ["--json", "-v"].map(|option| world.volrescue(&["list", option], &[0]));
     // Another machine-wide clean-up may have been faster; that nothing is left is what counts.
     world.script("losetup --detach \"$L\" 2>/dev/null || true", &[("L", Path::new(&device))])?;
-    let left = world.script("losetup --noheadings --output NAME --associated \"$F\"", &[("F", file)])?;
+    // The kernel lets go of it with its last user, and udev or another listing may have it open for a moment.
+    let left = world.script(
+        "for try in $(seq 50); do left=$(losetup --noheadings --output NAME --associated \"$F\"); [ -n \"$left\" ] || break
+         sleep 0.1; done; printf %s \"$left\"",
+        &[("F", file)],
+    )?;
     ensure!(left.trim().is_empty(), "{left} is left");
     let [json, text] = runs;
     let (json, text) = (json?, text?);

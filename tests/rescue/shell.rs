@@ -121,7 +121,13 @@ fn killed(filesystem: Filesystem) -> Result<()> {
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("standard output")?).read_line(&mut line)?;
     ensure!(line == "ready\n", "the shell said {line:?}");
-    ensure!(left_behind(&image)?.contains("process"), "the test's own process is not found");
+    // It was started in the background.
+    let mut tries = 0;
+    while !left_behind(&image)?.contains("process") {
+        ensure!(tries < 50, "the test's own process is not found");
+        tries += 1;
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
     child.kill()?;
     child.wait()?;
     let dead = Instant::now();
