@@ -146,7 +146,8 @@ impl<'a> Host<'a> {
             ("pam_nologin", _) => self.nologin(rule),
             ("pam_localuser", _) => Answer::code(Code::SUCCESS),
             ("pam_rootok", _) => Answer::code(Code::SUCCESS),
-            ("pam_warn" | "pam_echo" | "pam_debug", _) => Answer::code(Code::IGNORE),
+            ("pam_debug", _) => self.debug(rule),
+            ("pam_warn" | "pam_echo", _) => Answer::code(Code::IGNORE),
             ("pam_systemd_home", _) => Answer::code(Code::USER_UNKNOWN),
             ("pam_succeed_if", _) => self.succeed_if(rule),
             ("pam_usertype", _) => self.usertype(rule),
@@ -484,6 +485,17 @@ impl<'a> Host<'a> {
             let why = if listed { "the user is listed" } else { "the user is not listed" };
             Answer::because(Code::AUTH_ERR, self.refusal(rule, why))
         }
+    }
+
+    /// Answers what its arguments say (pam_debug(8)).
+    fn debug(&self, rule: &Rule) -> Answer {
+        let event = if self.kind == Kind::Session { "open_session=" } else { "acct=" };
+        let told = rule.arguments.iter().filter_map(|argument| argument.strip_prefix(event));
+        let code = told.filter_map(Code::named).last().unwrap_or(Code::SUCCESS);
+        if code == Code::SUCCESS || code == Code::IGNORE {
+            return Answer::code(code);
+        }
+        Answer::because(code, self.refusal(rule, &format!("it answers {}", code.name())))
     }
 
     fn shells(&self, rule: &Rule) -> Answer {

@@ -83,6 +83,12 @@ impl Code {
     pub(super) const AUTHTOK_EXPIRED: Self = Self(27);
     pub(super) const MODULE_UNKNOWN: Self = Self(28);
 
+    /// The value of a name of pam.conf(5).
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let at = NAMES.iter().position(|known| *known == name)?;
+        u8::try_from(at).ok().map(Self)
+    }
+
     /// The name of pam.conf(5).
     pub(super) fn name(self) -> &'static str {
         NAMES[usize::from(self.0)]
