@@ -491,7 +491,7 @@ impl<'a> Host<'a> {
     fn debug(&self, rule: &Rule) -> Answer {
         let event = if self.kind == Kind::Session { "open_session=" } else { "acct=" };
         let told = rule.arguments.iter().filter_map(|argument| argument.strip_prefix(event));
-        let code = told.filter_map(Code::named).last().unwrap_or(Code::SUCCESS);
+        let code = told.filter_map(Code::named).next_back().unwrap_or(Code::SUCCESS);
         if code == Code::SUCCESS || code == Code::IGNORE {
             return Answer::code(code);
         }
