@@ -2,6 +2,7 @@
 
 use crate::root::Root;
 use crate::selinux::Policy;
+use crate::sshd::build::Build;
 use crate::view::{LIST_LIMIT, LookError, Stat, View};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ pub struct Inventory<'a> {
     content_bytes: RefCell<usize>,
     xattrs: Memory<Option<Vec<u8>>, (PathBuf, String)>,
     selinux: OnceCell<Rc<Policy>>,
+    sshd: OnceCell<Build>,
 }
 
 impl<'a> Inventory<'a> {
@@ -42,6 +44,7 @@ impl<'a> Inventory<'a> {
             content_bytes: RefCell::default(),
             xattrs: RefCell::default(),
             selinux: OnceCell::new(),
+            sshd: OnceCell::new(),
         }
     }
 }
@@ -123,5 +126,9 @@ impl View for Inventory<'_> {
 
     fn selinux(&self) -> Rc<Policy> {
         Rc::clone(self.selinux.get_or_init(|| Rc::new(Policy::read(self))))
+    }
+
+    fn sshd(&self) -> Build {
+        self.sshd.get_or_init(|| Build::detect(self)).clone()
     }
 }

@@ -10,6 +10,7 @@ mod container;
 mod demands;
 mod ext_copy;
 mod image;
+pub mod inode_table;
 mod layout;
 mod luks;
 mod lvm;

@@ -6,6 +6,7 @@
 //! and remembers what it passed.
 
 use crate::selinux::Policy;
+use crate::sshd::build::Build;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -195,6 +196,9 @@ pub trait View {
 
     /// The SELinux policy of the volume, read once in the life of a view.
     fn selinux(&self) -> Rc<Policy>;
+
+    /// The volume's sshd, as [`Build::detect`] finds it; the databases of packages are read once in the life of a view.
+    fn sshd(&self) -> Build;
 }
 
 /// `FS_IMMUTABLE_FL` (linux/fs.h): nothing about the inode may change.

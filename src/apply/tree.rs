@@ -8,14 +8,16 @@
 use crate::apply::Watch;
 use crate::journal::Journal;
 use crate::plan::TreeOwners;
-use crate::root::{Directory, Root};
+use crate::root::{Crossing, Directory, Root};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 mod batch;
 mod crew;
 mod desk;
+mod inodes;
 mod links;
 mod place;
 mod walk;
@@ -23,6 +25,7 @@ mod walk;
 use batch::{Pending, Piece};
 use crew::Crew;
 use desk::Desk;
+use inodes::Inodes;
 use links::Links;
 use place::Place;
 use walk::{Context, Hold};
@@ -108,6 +111,7 @@ pub(super) struct Tree<'a> {
     tally: Tally,
     stopped: bool,
     extent: Survey,
+    inodes: Option<Arc<Inodes>>,
 }
 
 /// What a walk has found so far.
@@ -195,7 +199,9 @@ impl<'a> Tree<'a> {
     ) -> Result<Self> {
         let device = top.itself()?.stat()?.dev;
         let (tally, extent) = (Tally::new(), Survey::Whole);
-        Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent })
+        let ours = root.crossing() == Crossing::Never;
+        let inodes = if ours { Inodes::of(device).map(Arc::new) } else { None };
+        Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent, inodes })
     }
 
     pub(super) fn into_result(self) -> TreeResult {
@@ -254,7 +260,7 @@ impl<'a> Tree<'a> {
 
     fn context(&self, pass: Pass, gather: bool) -> Context<'a> {
         let tree = (self.root, self.top, self.path, self.device);
-        Context::new(tree, (self.to, self.owners), pass, gather)
+        Context::new(tree, (self.to, self.owners), (pass, gather), self.inodes.clone())
     }
 
     fn pass(&mut self, pass: Pass, effects: Option<&mut Effects<'_>>) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::action::{Action, Change, TreeOwners};
 use crate::permissions::acl;
 use crate::selinux::Policy;
+use crate::sshd::build::Build;
 use crate::view::{FileKind, LIST_LIMIT, LookError, Stat, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -217,6 +218,11 @@ impl View for Overlay<'_> {
     /// No action changes the policy.
     fn selinux(&self) -> Rc<Policy> {
         self.base.selinux()
+    }
+
+    /// No action changes the program or the databases of packages.
+    fn sshd(&self) -> Build {
+        self.base.sshd()
     }
 }
 

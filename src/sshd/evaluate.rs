@@ -181,7 +181,7 @@ impl System {
         let passwd = Passwd::parse(&text("/etc/passwd"));
         let group = Group::parse(&text("/etc/group"));
         let shadow = Shadow::parse(&text("/etc/shadow"));
-        let build = Build::detect(view);
+        let build = view.sshd();
         let config = Config::load(view, &build, &command_line_options(view, &build));
         let executable = |path: &str| {
             follow(view, Path::new(path))

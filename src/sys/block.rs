@@ -4,7 +4,12 @@
 
 use nix::errno::Errno;
 use nix::libc::c_int;
+use nix::sys::stat::{major, minor};
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 /// `struct loop_info64`.
 #[repr(C)]
@@ -72,6 +77,21 @@ mod raw {
     nix::ioctl_write_int_bad!(ficlone, nix::request_code_write!(0x94, 9, size_of::<c_int>()));
     nix::ioctl_readwrite!(btrfs_ino_lookup, 0x94, 18, InoLookup);
     nix::ioctl_write_ptr!(btrfs_forget_dev, 0x94, 5, VolArgs);
+}
+
+/// Opens the block device of this number (`st_dev`, `st_rdev`) for reading, by the node that the kernel names.
+///
+/// # Errors
+/// The helper's: the device or its node is not there.
+#[expect(clippy::disallowed_methods, reason = "opens what is in /sys and /dev of the helper")]
+pub fn open_number(number: u64) -> io::Result<File> {
+    let sys = format!("/sys/dev/block/{}:{}/uevent", major(number), minor(number));
+    let uevent = fs::read_to_string(sys)?;
+    let name =
+        uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).ok_or(io::ErrorKind::NotFound)?;
+    let device = File::open(Path::new("/dev").join(name))?;
+    let is_it = device.metadata().map(|is| is.file_type().is_block_device() && is.rdev() == number)?;
+    if is_it { Ok(device) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// How a loop device is to be bound.

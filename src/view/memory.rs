@@ -2,6 +2,7 @@
 
 use super::{FileKind, LookError, Stat, View};
 use crate::selinux::Policy;
+use crate::sshd::build::Build;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -141,5 +142,9 @@ impl View for MemTree {
 
     fn selinux(&self) -> Rc<Policy> {
         Rc::new(Policy::read(self))
+    }
+
+    fn sshd(&self) -> Build {
+        Build::detect(self)
     }
 }

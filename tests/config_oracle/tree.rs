@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use volrescue::selinux::Policy;
+use volrescue::sshd::build::Build;
 use volrescue::view::{FileKind, LookError, Stat, View};
 
 /// The tree, with /etc taken from elsewhere and /etc/ssh from a third place: as the mounts of the test lay them.
@@ -86,5 +87,9 @@ impl View for Laid {
 
     fn selinux(&self) -> Rc<Policy> {
         Rc::new(Policy::read(self))
+    }
+
+    fn sshd(&self) -> Build {
+        Build::detect(self)
     }
 }

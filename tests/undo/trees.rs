@@ -1,6 +1,6 @@
 //! chown of trees, against chown(1), and at their extremes.
 
-use crate::world::{CAPS, World, action, broken_home, of, run, unlock};
+use crate::world::{CAPS, World, action, break_home, broken_home, of, run, unlock};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -11,8 +11,10 @@ use volrescue::apply::{Survey, TreeResult, Unwatched, Watch, apply, survey_tree}
 use volrescue::journal::Step;
 use volrescue::journal::record::Ending;
 use volrescue::plan::{Change, TreeOwners};
+use volrescue::probe::inode_table::{InodeTable, TableInode};
 use volrescue::root::{Crossing, Root};
 use volrescue::undo::UndoOptions;
+use volrescue::view::{APPEND_ONLY, IMMUTABLE};
 
 fn survey(world: &World, path: &str, owners: &TreeOwners) -> TreeResult {
     survey_tree(&world.root(), Path::new(path), (1000, 1000), owners, Survey::Whole, &mut Unwatched).unwrap()
@@ -93,8 +95,8 @@ fn journaled(world: &World, id: &str) -> BTreeMap<PathBuf, String> {
 }
 
 /// Everything that a walk must tell apart, several times over, in directories of all sizes.
-fn motley_home(name: &str) -> World {
-    let world = broken_home(name);
+fn make_motley(world: &World) {
+    break_home(world);
     world.dir("/outside", 0o755, 0, 0);
     for dir in 0..150 {
         let at = format!("/home/u/many/{}/{dir}", dir % 7);
@@ -122,19 +124,24 @@ fn motley_home(name: &str) -> World {
     for file in 0..3000 {
         world.file(&format!("/home/u/wide/{file:05}"), 0o644, file % 2, 0, "");
     }
-    world
 }
 
 #[test]
 fn any_number_of_threads_gives_the_same_tree_journal_and_undo() {
-    let world = motley_home("threads");
+    let world = World::new("threads");
+    make_motley(&world);
+    // On a volume of our own, and on a tree that others may change at the same time.
+    let never = [1, 2, 16, 64].map(|threads| (threads, Crossing::Never));
+    let walks = never.into_iter().chain([(1, Crossing::LoginPath), (16, Crossing::LoginPath)]);
+    same_by_all(&world, walks);
+}
+
+/// Walks the home in each of the ways, all of which must do, tell, journal and undo the same.
+fn same_by_all(world: &World, walks: impl IntoIterator<Item = (usize, Crossing)>) {
     let before = world.manifest();
     let tree = action("/home/u", Change::ChownTree { uid: 1000, gid: 1000, owners: of(&[0]) });
     let mut first = None;
-    // On a volume of our own, and on a tree that others may change at the same time.
-    let never = [1, 2, 16, 64].map(|threads| (threads, Crossing::Never));
-    for (threads, crossing) in never.into_iter().chain([(1, Crossing::LoginPath), (16, Crossing::LoginPath)])
-    {
+    for (threads, crossing) in walks {
         let root = Root::new(OwnedFd::from(fs::File::open(&world.volume).unwrap()), crossing).unwrap();
         let mut watch = Threads(threads);
         let count = |watch: &mut Threads| {
@@ -152,7 +159,7 @@ fn any_number_of_threads_gives_the_same_tree_journal_and_undo() {
         assert_eq!(counted, result, "{threads} threads count what they change");
         let again = count(&mut watch);
         assert_eq!((again.changed, again.unchanged), (0, result.changed + result.unchanged));
-        let done = (result, world.manifest(), journaled(&world, &id));
+        let done = (result, world.manifest(), journaled(world, &id));
         let differing = before.iter().filter(|(path, line)| done.1[*path] != **line).count() as u64;
         assert_eq!(differing, done.0.changed, "{threads} threads");
         let undone = world.undo(&id, UndoOptions::default());
@@ -165,6 +172,88 @@ fn any_number_of_threads_gives_the_same_tree_journal_and_undo() {
     }
     let (result, _, _) = first.unwrap();
     assert!(result.changed > 3000 && result.hardlinks_outside > 100 && result.kept.len() > 4, "{result:?}");
+}
+
+/// Makes a filesystem in a file and mounts it as the volume of a world; unmounted with it.
+struct Image<'w>(&'w World);
+
+impl<'w> Image<'w> {
+    fn mount(world: &'w World, mkfs: &[&str]) -> Self {
+        let image = world.volume.with_file_name("image");
+        fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
+        run(Command::new("mke2fs").args(["-q", "-F", "-N", "20000"]).args(mkfs).arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).args([&image, &world.volume]));
+        Self(world)
+    }
+}
+
+impl Drop for Image<'_> {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0.volume).status();
+        assert!(std::thread::panicking() || unmounted.unwrap().success());
+    }
+}
+
+/// On a volume of our own the inodes of ext filesystems are read from their tables, on a tree of others by their names.
+#[test]
+fn inodes_by_number_are_those_by_name_on_every_shape_of_ext() {
+    let shapes: [&[&str]; 9] = [
+        &["-t", "ext4"],
+        &["-t", "ext4", "-I", "128", "-b", "1024"],
+        &["-t", "ext4", "-I", "1024", "-b", "2048"],
+        &["-t", "ext4", "-O", "^64bit,^flex_bg,^metadata_csum,uninit_bg", "-b", "1024"],
+        &["-t", "ext4", "-O", "64bit,^flex_bg,metadata_csum_seed,inline_data", "-b", "1024"],
+        &["-t", "ext4", "-O", "meta_bg,^resize_inode", "-b", "1024"],
+        &["-t", "ext4", "-O", "large_dir,ea_inode,^metadata_csum"],
+        &["-t", "ext3", "-b", "1024"],
+        &["-t", "ext2"],
+    ];
+    for (number, shape) in shapes.into_iter().enumerate() {
+        let world = World::new(&format!("shape-{number}"));
+        let image = Image::mount(&world, shape);
+        make_motley(&world);
+        run(Command::new("setfacl").args(["-m", "u:4711:r"]).arg(world.at("/home/u/wide/00002")));
+        for (path, uid) in [("/home/u/wide/00004", 100_000), ("/home/u/wide/00006", 4_000_000_000)] {
+            world.dress(path, 0o644, uid, uid);
+        }
+        same_by_all(&world, [(2, Crossing::LoginPath), (2, Crossing::Never)]);
+        let by_name = inodes_of(&world);
+        drop(image);
+        let image = world.volume.with_file_name("image");
+        run(Command::new("e2fsck").arg("-fn").arg(&image));
+        let bytes = fs::read(&image).unwrap();
+        let table = InodeTable::read(&bytes).unwrap();
+        // Scattered descriptors are left to the kernel.
+        assert_eq!(table.is_none(), shape.contains(&"meta_bg,^resize_inode"), "{shape:?}");
+        for (ino, named) in by_name.into_iter().filter(|_| table.is_some()) {
+            let table = table.as_ref().unwrap();
+            let at = usize::try_from(table.position(ino).unwrap()).unwrap();
+            let read = TableInode::parse(&bytes[at..at + table.inode_size()]).unwrap();
+            assert!(read.may_have_capability || !named.may_have_capability, "{shape:?}, inode {ino}");
+            let flags = read.flags & (IMMUTABLE | APPEND_ONLY);
+            let read = TableInode { flags, may_have_capability: named.may_have_capability, ..read };
+            assert_eq!(read, named, "{shape:?}, inode {ino}");
+        }
+    }
+}
+
+/// What the kernel says of every inode, by its number.
+fn inodes_of(world: &World) -> BTreeMap<u64, TableInode> {
+    let paths = world.manifest().into_keys();
+    let inode = |path: PathBuf| {
+        let at = world.at(path.to_str()?);
+        let meta = at.symlink_metadata().ok()?;
+        let inode = TableInode {
+            mode: meta.mode(),
+            uid: meta.uid(),
+            gid: meta.gid(),
+            nlink: u32::try_from(meta.nlink()).ok()?,
+            flags: world.flags(path.to_str()?),
+            may_have_capability: xattr::get(&at, "security.capability").is_ok_and(|value| value.is_some()),
+        };
+        Some((meta.ino(), inode))
+    };
+    paths.filter_map(inode).collect()
 }
 
 #[test]

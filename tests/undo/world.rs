@@ -160,6 +160,12 @@ pub(crate) const ACL: [u8; 44] = [
 /// A home broken in most ways.
 pub(crate) fn broken_home(name: &str) -> World {
     let world = World::new(name);
+    break_home(&world);
+    world
+}
+
+/// Fills an empty volume with it.
+pub(crate) fn break_home(world: &World) {
     world.dir("/etc", 0o755, 0, 0);
     world.file("/etc/passwd", 0o644, 0, 0, "root:x:0:0::/root:/bin/sh\n");
     world.file("/etc/shadow", 0o640, 0, 42, "root:SECRETHASH:1::::::\n");
@@ -203,7 +209,6 @@ pub(crate) fn broken_home(name: &str) -> World {
         .or_else(|errno| if path == "/home/u/.ssh" { Ok(()) } else { Err(errno) })
         .unwrap();
     }
-    world
 }
 
 pub(crate) fn filetime(seconds: i64) -> nix::sys::time::TimeSpec {

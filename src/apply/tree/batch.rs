@@ -1,13 +1,13 @@
 //! A batch of entries: looked at for what chown takes away, recorded, changed.
 
 use super::desk::{Desk, Standing};
+use super::inodes::Seen;
 use super::place::Place;
 use super::walk::{Context, Hold};
 use crate::apply::inode::{LOCKING, SET_ID, restore_privilege, to_io, unlocked};
 use crate::apply::os;
 use crate::journal::record::{Batch, BatchDir, Group, Hex, Text};
 use crate::root::{Crossing, Directory, kind};
-use crate::sys::inode::Statx;
 use crate::view::{FileKind, LookError};
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -28,19 +28,22 @@ pub(super) struct PendingEntry {
     mode: u32,
     ino: u64,
     flags: u32,
+    may_have_capability: bool,
     /// All flags of chattr(1), where some forbid the change.
     all_flags: Option<u32>,
     caps: Option<Vec<u8>>,
 }
 
 impl PendingEntry {
-    pub(super) fn new(name: CString, stat: &Statx) -> Self {
+    pub(super) fn new(name: CString, seen: &Seen) -> Self {
+        let stat = &seen.stat;
         Self {
             name,
             owner: (stat.uid, stat.gid),
             mode: stat.mode,
             ino: stat.ino,
             flags: stat.flags,
+            may_have_capability: seen.may_have_capability,
             all_flags: None,
             caps: None,
         }
@@ -72,7 +75,7 @@ impl PendingEntry {
         path: &Path,
     ) -> Result<()> {
         let looking = |name: &CStr| format!("looking at {}", place.path_of(path, name).display());
-        if self.kind() == FileKind::Regular {
+        if self.may_have_capability && self.kind() == FileKind::Regular {
             self.caps = standing.capability(&self.name).with_context(|| looking(&self.name))?;
         }
         if self.flags & LOCKING != 0 {

@@ -357,8 +357,8 @@ impl Tally {
         for (owner, (entries, name)) in found.kept {
             self.keep(owner, entries, || place.path_of(path, &name));
         }
-        for (name, stat) in found.linked {
-            self.links.see(&stat, place, &name, context.pass.share());
+        for (name, seen) in found.linked {
+            self.links.see(&seen, place, &name, context.pass.share());
         }
     }
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "/proc is asked about the thread itself")]
 
+use super::inodes::Windows;
 use super::walk::{Context, Hold, Opened};
 use crate::apply::inode::CAPABILITY;
 use crate::apply::os;
@@ -32,6 +33,8 @@ pub(super) struct Desk {
     near: [Option<Hold>; 2],
     /// The thread has a working directory of its own.
     own: bool,
+    /// What it has read of the inode table.
+    pub(super) windows: Windows,
     time: Option<File>,
 }
 
@@ -47,7 +50,7 @@ impl Desk {
     }
 
     fn new(own: bool, time: Option<File>) -> Self {
-        Self { buffer: vec![0; entries::CHUNK], near: [None, None], own, time }
+        Self { buffer: vec![0; entries::CHUNK], near: [None, None], own, windows: Windows::default(), time }
     }
 
     /// The directory of a hold; `None` if it went away. One that was closed is opened from the nearest open one above

@@ -1,8 +1,8 @@
 //! Files with several names, waiting until it is known whether all their names lie in the tree.
 
 use super::batch::PendingEntry;
+use super::inodes::Seen;
 use super::place::Place;
-use crate::sys::inode::Statx;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::Arc;
@@ -39,7 +39,8 @@ impl Links {
     }
 
     /// A name of such a file. All are on one device.
-    pub(super) fn see(&mut self, stat: &Statx, place: &Arc<Place>, name: &CString, share: u64) {
+    pub(super) fn see(&mut self, seen: &Seen, place: &Arc<Place>, name: &CString, share: u64) {
+        let stat = &seen.stat;
         if stat.ino % self.shares != share {
             return;
         }
@@ -54,7 +55,7 @@ impl Links {
             // From here on only counting: another walk takes them share by share.
             self.overflow += 1;
         } else {
-            let entry = PendingEntry::new(CString::default(), stat);
+            let entry = PendingEntry::new(CString::default(), seen);
             let (place, name) = (Arc::clone(place), name.clone());
             self.files.insert(stat.ino, Linked { place, name, entry, seen: 1, nlink: stat.nlink });
         }

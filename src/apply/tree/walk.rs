@@ -6,6 +6,7 @@
 
 use super::batch::PendingEntry;
 use super::desk::Desk;
+use super::inodes::{Inodes, Seen};
 use super::place::Place;
 use super::{Fate, Pass};
 use crate::plan::TreeOwners;
@@ -45,6 +46,8 @@ pub(super) struct Context<'a> {
     pub(super) pass: Pass,
     /// What is to change is asked for what chown takes away.
     pub(super) gather: bool,
+    /// Where to look before the kernel is asked for each name.
+    pub(super) inodes: Option<Arc<Inodes>>,
     open: Arc<AtomicUsize>,
     budget: usize,
 }
@@ -53,12 +56,12 @@ impl<'a> Context<'a> {
     pub(super) fn new(
         (root, top, path, device): (&'a Root, &'a Directory, &'a Path, u64),
         (to, owners): ((u32, u32), &'a TreeOwners),
-        pass: Pass,
-        gather: bool,
+        (pass, gather): (Pass, bool),
+        inodes: Option<Arc<Inodes>>,
     ) -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         let budget = usize::try_from(limit / 4).unwrap_or(OPEN).min(OPEN);
-        Self { root, top, path, device, to, owners, pass, gather, open: Arc::default(), budget }
+        Self { root, top, path, device, to, owners, pass, gather, inodes, open: Arc::default(), budget }
     }
 
     fn fate(&self, stat: &Statx) -> Fate {
@@ -170,7 +173,15 @@ pub(super) enum Job {
     /// Read on.
     Read { hold: Hold, next: i64 },
     /// Look at some names of a large directory.
-    Look { hold: Hold, names: Vec<CString> },
+    Look { hold: Hold, names: Vec<(CString, Told)> },
+}
+
+/// What a directory tells of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Told {
+    ino: u64,
+    /// `d_type`.
+    kind: u8,
 }
 
 /// What a job found.
@@ -186,7 +197,7 @@ pub(super) struct Found {
     /// Entries of other owners: how many, and the first by name.
     pub(super) kept: BTreeMap<u32, (u64, CString)>,
     /// Files with several names that are to change.
-    pub(super) linked: Vec<(CString, Statx)>,
+    pub(super) linked: Vec<(CString, Seen)>,
     /// What is to change, to be journaled.
     pub(super) taken: Vec<PendingEntry>,
     /// The directory of all these.
@@ -221,7 +232,7 @@ impl Job {
             Self::Look { hold, names } => {
                 if let Some(opened) = desk.open(context, &hold)? {
                     let hold = hold.with(opened.clone());
-                    let names = names.iter().map(CString::as_c_str);
+                    let names = names.iter().map(|(name, told)| (name.as_c_str(), *told));
                     look(context, desk, &hold, &opened, names, &mut found)?;
                 }
             }
@@ -296,7 +307,7 @@ fn read(
     let mut next = 0;
     for entry in entries::parse(buffer.get(..filled).unwrap_or_default()) {
         next = entry.next;
-        names.push((entry.ino, entry.name));
+        names.push((Told { ino: entry.ino, kind: entry.kind }, entry.name));
     }
     // In the order of the inode table a disk is read forwards, and each of its blocks once.
     names.sort_unstable();
@@ -304,10 +315,10 @@ fn read(
         found.jobs.push(Job::Read { hold: hold.waiting(context), next });
     }
     if names.len() <= NAMES {
-        look(context, desk, hold, opened, names.into_iter().map(|(_, name)| name), found)?;
+        look(context, desk, hold, opened, names.into_iter().map(|(told, name)| (name, told)), found)?;
     } else {
         for names in names.chunks(NAMES).rev() {
-            let names = names.iter().map(|(_, name)| CString::from(*name)).collect();
+            let names = names.iter().map(|(told, name)| (CString::from(*name), *told)).collect();
             found.jobs.push(Job::Look { hold: hold.waiting(context), names });
         }
     }
@@ -321,17 +332,35 @@ fn look<'n>(
     desk: &mut Desk,
     hold: &Hold,
     opened: &Opened,
-    names: impl Iterator<Item = &'n CStr>,
+    names: impl Iterator<Item = (&'n CStr, Told)>,
     found: &mut Found,
 ) -> Result<()> {
     let dir = opened.directory();
-    for name in names {
-        let stat = match statx(dir, name) {
-            Err(Errno::ENOENT) => continue,
-            stat => stat.with_context(|| {
-                format!("looking at {}", hold.place.path_of(context.path, name).display())
-            })?,
+    let mut inodes = context.inodes.as_deref();
+    let mut agreed = false;
+    for (name, told) in names {
+        let read = inodes.and_then(|inodes| desk.windows.look(inodes, told.ino, told.kind));
+        let seen = match read {
+            Some(seen) if agreed => seen,
+            read => {
+                let stat = match statx(dir, name) {
+                    Err(Errno::ENOENT) => continue,
+                    stat => stat.with_context(|| {
+                        format!("looking at {}", hold.place.path_of(context.path, name).display())
+                    })?,
+                };
+                // In every piece of work the table is compared once with what the kernel says.
+                if let Some(read) = read {
+                    agreed = read.stat == stat;
+                    inodes = inodes.filter(|_| agreed);
+                }
+                Seen {
+                    stat,
+                    may_have_capability: read.is_none_or(|read| !agreed || read.may_have_capability),
+                }
+            }
         };
+        let stat = seen.stat;
         if stat.dev != context.device || stat.mount_root {
             found.elsewhere += 1;
             continue;
@@ -343,12 +372,12 @@ fn look<'n>(
         }
         let linked = stat.nlink > 1 && !directory;
         match (context.fate(&stat), context.pass) {
-            (Fate::Take, _) if linked => found.linked.push((name.into(), stat)),
+            (Fate::Take, _) if linked => found.linked.push((name.into(), seen)),
             (_, Pass::Links { .. }) => {}
             (Fate::Take, Pass::Everything) => {
                 found.changed += 1;
                 if context.gather {
-                    found.taken.push(PendingEntry::new(name.into(), &stat));
+                    found.taken.push(PendingEntry::new(name.into(), &seen));
                 }
             }
             (Fate::Right, Pass::Everything) => found.unchanged += 1,

@@ -1,0 +1,128 @@
+//! Inodes by their numbers, out of the inode table of a mounted ext filesystem.
+//!
+//! A name costs a system call and leaves an inode in the kernel's memory, which unmounting has to give up again; the
+//! table costs one read for some sixty inodes. What is read is what the kernel has: ext4 keeps its tables in the page
+//! cache of the block device, and changes an inode there in the same call that changes it in memory
+//! (`ext4_mark_iloc_dirty`). Only regular files and the like are read so: a directory has to be opened in any case, and
+//! may be covered by a mount. Only on a volume of our own, where no name changes hands meanwhile.
+
+use crate::probe::ReadAt;
+use crate::probe::inode_table::{InodeTable, TableInode};
+use crate::root::entries::{DT_DIR, DT_UNKNOWN};
+use crate::sys;
+use crate::sys::inode::Statx;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Read at once, in bytes.
+const WINDOW: usize = 16 << 10;
+/// How many windows a thread remembers.
+const WINDOWS: usize = 8;
+
+/// The inode table of the filesystem that a walk is on.
+#[derive(Debug)]
+pub(super) struct Inodes {
+    device: File,
+    number: u64,
+    table: InodeTable,
+}
+
+impl Inodes {
+    /// The table on the block device of this number (`st_dev`), `None` where there is none to be read. Nothing depends on
+    /// it: without a table the kernel is asked for each name.
+    pub(super) fn of(number: u64) -> Option<Self> {
+        let device = sys::block::open_number(number).ok()?;
+        let size = sys::block::size(&device).ok()?;
+        let table = InodeTable::read(&Device { file: &device, size }).ok()??;
+        Some(Self { device, number, table })
+    }
+}
+
+struct Device<'f> {
+    file: &'f File,
+    size: u64,
+}
+
+impl ReadAt for Device<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length.min(left)];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+}
+
+/// What one thread has read of a table lately.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    read: Vec<(u64, Box<[u8]>)>,
+    next: usize,
+}
+
+/// An entry that was looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) stat: Statx,
+    pub(super) may_have_capability: bool,
+}
+
+impl Windows {
+    /// An inode of that `d_type`; `None` where the kernel has to be asked.
+    pub(super) fn look(&mut self, inodes: &Inodes, ino: u64, kind: u8) -> Option<Seen> {
+        if [DT_DIR, DT_UNKNOWN].contains(&kind) {
+            return None;
+        }
+        let position = inodes.table.position(ino)?;
+        let start = position - position % WINDOW as u64;
+        let from = usize::try_from(position - start).ok()?;
+        let window = self.window(inodes, start)?;
+        let inode = TableInode::parse(window.get(from..from + inodes.table.inode_size())?)?;
+        // S_IFMT of the mode is `d_type` (dirent.h, IFTODT): a name that leads to something else is the kernel's to judge.
+        if inode.mode >> 12 != u32::from(kind) {
+            return None;
+        }
+        let stat = Statx {
+            mode: inode.mode,
+            uid: inode.uid,
+            gid: inode.gid,
+            nlink: inode.nlink,
+            ino,
+            dev: inodes.number,
+            flags: inode.flags & (crate::view::IMMUTABLE | crate::view::APPEND_ONLY),
+            mount_root: false,
+        };
+        Some(Seen { stat, may_have_capability: inode.may_have_capability })
+    }
+
+    fn window(&mut self, inodes: &Inodes, start: u64) -> Option<&[u8]> {
+        if let Some(found) = self.read.iter().position(|(at, _)| *at == start) {
+            return self.read.get(found).map(|(_, bytes)| &**bytes);
+        }
+        if self.read.len() < WINDOWS {
+            self.read.push((u64::MAX, vec![0; WINDOW].into()));
+            self.next = self.read.len() - 1;
+        } else {
+            self.next = (self.next + 1) % WINDOWS;
+        }
+        let (at, bytes) = self.read.get_mut(self.next)?;
+        *at = u64::MAX;
+        // At the end of the device there may be less.
+        let mut filled = 0;
+        while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match inodes.device.read_at(room, start + filled as u64) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        bytes.get_mut(filled..)?.fill(0);
+        *at = start;
+        Some(bytes)
+    }
+}
