@@ -6,6 +6,9 @@
 //! component, and then only with the rest of both; the expression is anchored by `^` and `$` without brackets, so
 //! that an alternative of its own is anchored at one end only. `$` also matches before a final newline, as in PCRE.
 //!
+//! So do libselinux up to 3.7 and from 3.9 on. In between, of rules for one plain path in several files the first counted,
+//! and substitutions were asked otherwise; that was mended as a mistake, and no version is looked for here.
+//!
 //! What a hostile policy could make large is bounded: the number of rules, the size of one expression, and what all
 //! of them cost together. A rule that cannot be compiled within that leaves the answer open.
 
