@@ -161,7 +161,6 @@ fn compare(root: &Path, name: &str, count: usize, oracle: &[PathBuf], plain_twic
                 if ours == theirs || !plain_twice || !twice() {
                     assert_eq!(ours, theirs, "{name}: {word} {path}");
                 } else {
-                    println!("{name}: {path} is in several files: {ours}, and {theirs}");
                     let kind = |context: &str| context.split(':').nth(2).map(str::to_owned);
                     assert_eq!(kind(ours), kind(theirs), "{name}: {word} {path}");
                 }
