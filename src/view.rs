@@ -127,6 +127,8 @@ pub enum LookError {
     TooManyLines(usize),
     /// Lies on another filesystem than the one that is being looked at.
     OtherFilesystem,
+    /// Its ACL is not one that the kernel understands (EINVAL): neither read nor asked, nor may the mode be set.
+    MalformedAcl,
     /// Any other error number (errno(3)).
     Errno(i32),
 }
@@ -144,6 +146,7 @@ impl std::fmt::Display for LookError {
             }
             Self::TooManyLines(limit) => write!(f, "it has more than {limit} lines"),
             Self::OtherFilesystem => f.write_str("it lies on another filesystem"),
+            Self::MalformedAcl => f.write_str("its ACL is malformed (setfacl -b takes it away)"),
             Self::Errno(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }
     }

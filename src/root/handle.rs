@@ -1,6 +1,7 @@
 //! One inode of the volume, held but not opened.
 
 use super::{Attributes, Directory, Time, attributes, entries, look_error, look_io_error};
+use crate::permissions::acl;
 use crate::sys;
 use crate::view::{FileKind, LookError, Stat};
 use nix::errno::Errno;
@@ -178,6 +179,12 @@ impl Handle {
                 Err(LookError::TooLarge { size: value.len() as u64, limit: XATTR_MAX as u64 })
             }
             Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => Ok(None),
+            Err(error)
+                if error.raw_os_error() == Some(Errno::EINVAL as i32)
+                    && [acl::ACCESS, acl::DEFAULT].iter().any(|list| *list == name.as_ref()) =>
+            {
+                Err(LookError::MalformedAcl)
+            }
             Err(error) => Err(look_io_error(&error)),
             Ok(value) => Ok(value),
         }

@@ -122,6 +122,11 @@ impl Opened {
     pub(super) fn shown(&self) -> &Path {
         self.walk.end.as_ref().map_or(&self.path, |found| &found.path)
     }
+
+    /// What is missing for an answer where `finding` says why the file was not read.
+    pub(super) fn missing(&self, finding: &Finding) -> String {
+        format!("the content of {}: {}", self.path.display(), finding.is)
+    }
 }
 
 /// What of the user's place in the tree every file needs.

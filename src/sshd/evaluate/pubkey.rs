@@ -456,6 +456,17 @@ impl Trial<'_> {
             }
             return;
         }
+        // The key may be in what was not read.
+        let unread = self.files.iter().filter(|file| file.state == State::Unknown).find_map(|file| {
+            let cannot = |finding: &&Finding| {
+                matches!(finding.check, CheckId::FileUnreadable | CheckId::KeyFileTooLarge)
+            };
+            Some((file, file.findings.iter().find(cannot)?))
+        });
+        if let Some((file, finding)) = unread {
+            judgement.doubts.push((finding.clone(), file.missing(finding)));
+            return;
+        }
         let file = self.files.iter().find(|file| file.state != State::Missing).unwrap_or(&self.files[0]);
         let mut finding = self.broken_form_of(key).unwrap_or_else(|| absent(key, file.shown()));
         if file.anothers {

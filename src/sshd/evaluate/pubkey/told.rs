@@ -65,7 +65,7 @@ impl Told<'_, '_> {
                 }
                 State::Unknown => {
                     for finding in file.findings.clone() {
-                        let missing = format!("the content of {}: {}", file.path.display(), finding.is);
+                        let missing = file.missing(&finding);
                         if self.accepted {
                             self.case.advise(finding);
                         } else {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::finding::FixedBy;
+use crate::view::TEXT_LIMIT;
 
 fn finding<'a>(evaluation: &'a Evaluation, check: &str) -> &'a Finding {
     evaluation
@@ -87,6 +88,17 @@ fn a_missing_layer_is_named_where_it_is_missing() {
     );
     assert_eq!(of(|b| did(b.write(KEYS, ""))), ("key-absent", KEYS.into(), FixedBy::Key));
     assert_eq!(of(|b| did(b.delete_line("/etc/passwd", "u:"))).0, "user-missing");
+}
+
+#[test]
+fn a_key_is_not_absent_from_a_file_that_was_not_read() {
+    let mut bed = Bed::debian();
+    bed.append(KEYS, &"#".repeat(usize::try_from(TEXT_LIMIT).unwrap()));
+    let evaluation = bed.ask("u", &[key(7)]);
+    assert_eq!(evaluation.verdict, Verdict::Unknown);
+    assert_eq!(evaluation.keys[0].verdict, Verdict::Unknown);
+    assert!(blocking(&evaluation).is_empty());
+    finding(&evaluation, "key-file-too-large");
 }
 
 #[test]
