@@ -8,6 +8,7 @@
 //! Nothing that could block or act is opened: of FIFOs, sockets and device nodes only the inode is looked at.
 
 use crate::error::Refusal;
+use crate::sys::block::stop_filesystem;
 use crate::view::{FileKind, LookError, Stat};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -122,7 +123,13 @@ impl Root {
             std::iter::once(Path::new("/")).chain(self.grafts.iter().map(|graft| graft.point.as_path()))
         {
             let top = self.directory(point).with_context(|| format!("opening {}", point.display()))?;
-            nix::unistd::syncfs(top.as_fd()).context("syncing the filesystem")?;
+            let synced = nix::unistd::syncfs(top.as_fd());
+            // The volume is mounted for us alone then. Who asks next is not told of the failure any more.
+            if synced == Err(Errno::EIO) && self.crossing == Crossing::Never {
+                let _ = stop_filesystem(top.as_fd());
+            }
+            synced
+                .with_context(|| format!("writing {} and what is below it to the disk", point.display()))?;
         }
         Ok(())
     }

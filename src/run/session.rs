@@ -429,7 +429,7 @@ impl Session {
 
     /// Lets go of the volume, whatever became of the work; both failures are told.
     pub(super) fn close(self, report: &mut Report, worked: Result<()>) -> Result<()> {
-        let Self { root, mounted, device: _ } = self;
+        let Self { root, mounted, device } = self;
         drop(root);
         match mounted.close() {
             Ok(unmounted) => {
@@ -443,15 +443,16 @@ impl Session {
             Err(error) => {
                 let words = format!("{error:#}");
                 report.unmount = Unmount::Failed(words.clone());
+                let hint = error.downcast_ref::<Refusal>().and_then(|refusal| refusal.hint.clone());
+                let hint = hint.or_else(|| Some("Do not detach it before what holds it is gone.".into()));
+                let failed = format!("letting go of {device} failed: {words}");
                 match worked {
-                    Ok(()) => Err(Refusal::failed(format!("letting go of the volume failed: {words}"))
-                        .hint("Do not detach it before what holds it is gone.")
-                        .into()),
+                    Ok(()) => Err(Refusal { hint, ..Refusal::failed(failed) }.into()),
                     Err(cause) => {
                         let mut refusal = refusal_of(&cause);
-                        refusal.message =
-                            format!("{}; then letting go of the volume failed: {words}", refusal.message);
+                        refusal.message = format!("{}; then {failed}", refusal.message);
                         refusal.code = refusal.code.max(ExitCode::Failed);
+                        refusal.hint = refusal.hint.or(hint);
                         Err(refusal.into())
                     }
                 }

@@ -5,7 +5,8 @@
 use super::holder;
 use super::retry;
 use crate::error::Refusal;
-use anyhow::{Context, Result, anyhow};
+use crate::sys::block::stop_filesystem;
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -122,7 +123,19 @@ impl Mount {
         let (Writes::Taken, Some(root)) = (self.writes, &self.root) else { return Ok(()) };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = openat(root, ".", flags, Mode::empty()).context("opening the volume to sync it")?;
-        nix::unistd::syncfs(&directory).context("writing the last data to the volume")
+        let synced = nix::unistd::syncfs(&directory);
+        if synced == Err(Errno::EIO) {
+            // Best effort: what can't be stopped is unmounted as it is.
+            let _ = stop_filesystem(&directory);
+        }
+        synced.map_err(|errno| {
+            Refusal::failed(format!("writing the last data to it: {errno}"))
+                .hint(
+                    "The kernel's log (dmesg) names the disk and what it refused. Copy a failing disk before you do more \
+                     with it; then repair again, or undo.",
+                )
+                .into()
+        })
     }
 
     fn unmount(&mut self) -> Result<()> {
@@ -140,7 +153,9 @@ impl Mount {
             None => {
                 let holders = holder::of_filesystem(self.device);
                 let by = if holders.is_empty() { String::new() } else { format!(": {}", holders.join(", ")) };
-                Err(anyhow!("the volume is still in use and can't be unmounted{by}"))
+                Err(Refusal::failed(format!("it is still in use and can't be unmounted{by}"))
+                    .hint("Do not detach it before what holds it is gone.")
+                    .into())
             }
         }
     }

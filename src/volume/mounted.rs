@@ -269,12 +269,20 @@ fn check_clean(disk: &Disk, start: u64, size: u64) -> Result<()> {
         bail!("the superblock can't be found again after unmounting");
     };
     if superblock.dirty() == Some(true) {
-        bail!("the journal is still not empty after unmounting");
+        return Err(Refusal::failed("it is unmounted, but its journal is still not empty")
+            .hint(
+                "The kernel's log (dmesg) says why: most often the disk refused a write. Nothing is lost as long as the \
+                 journal is kept: the next mount writes what is in it to its place. Copy a failing disk before you do \
+                 more with it.",
+            )
+            .into());
     }
     if let Detail::Ext(ext) = &superblock.detail
         && (!ext.valid || ext.errors)
     {
-        bail!("the filesystem is not marked as clean after unmounting");
+        return Err(Refusal::failed("it is unmounted, but its filesystem is not marked as clean")
+            .hint("The kernel's log (dmesg) says what it met. To let e2fsck mend it first: volrescue repair --fsck")
+            .into());
     }
     Ok(())
 }

@@ -20,6 +20,9 @@ fn case(name: impl Into<String>, run: impl FnOnce() -> anyhow::Result<()> + Send
 }
 
 fn main() {
+    if let Some(image) = std::env::var_os(letting_go::REFUSED) {
+        return letting_go::write_what_is_refused(image.as_ref());
+    }
     if let Some(image) = std::env::var_os(letting_go::HOLD) {
         return letting_go::hold(image.as_ref());
     }
