@@ -37,6 +37,9 @@ pub enum Command {
     /// List the runs recorded on this helper, or show one.
     History(HistoryArgs),
     /// Open a shell with the volume mounted for it alone; gone when it ends.
+    ///
+    /// Ends with 0 once the volume is let go, whatever the shell itself ended
+    /// with.
     Shell(ShellArgs),
     /// List every check: its name, what it means, what fixes it.
     Checks(ChecksArgs),
@@ -100,9 +103,6 @@ pub struct TargetArgs {
     /// Allow / itself, the running system, as the target.
     #[arg(long)]
     pub live: bool,
-    /// Work on N targets at a time.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: u16,
 }
 
 /// Who asks.
@@ -159,6 +159,9 @@ pub struct DiagnoseArgs {
     /// Which volume.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Work on N targets at a time.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
     /// Who asks.
     #[command(flatten)]
     pub login: LoginArgs,
@@ -185,6 +188,9 @@ pub struct RepairArgs {
     /// Which volume.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Work on N targets at a time.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
     /// Who asks.
     #[command(flatten)]
     pub login: LoginArgs,
@@ -246,6 +252,7 @@ pub struct RepairArgs {
 
 /// `prove`.
 #[derive(Debug, Args)]
+#[command(mut_arg("targets", |one| one.num_args(1).action(clap::ArgAction::Set)))]
 pub struct ProveArgs {
     /// Which volume.
     #[command(flatten)]
@@ -324,6 +331,7 @@ pub struct HistoryArgs {
 
 /// `shell`.
 #[derive(Debug, Args)]
+#[command(mut_arg("targets", |one| one.num_args(1).action(clap::ArgAction::Set)))]
 pub struct ShellArgs {
     /// Which volume.
     #[command(flatten)]

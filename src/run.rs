@@ -68,9 +68,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 fn refuse(command: &'static str, json: bool, refusal: &Refusal) -> ExitCode {
     if json {
         print(&pretty(&json::failure(command, refusal)));
-    } else {
-        output::stderr(&text::error(refusal, Style { colour: false, columns: 80 }));
     }
+    output::stderr(&text::error(refusal, Style { colour: false, columns: 80 }));
     refusal.code
 }
 
@@ -92,6 +91,23 @@ fn pretty(value: &serde_json::Value) -> String {
     json::to_text(value, true)
 }
 
+/// What clap says, in the parts of a refusal: its tips are hints.
+fn words_of(error: &clap::Error, command: &str) -> Refusal {
+    let text = error.render().to_string();
+    let said = text.lines().map(str::trim);
+    let said = said.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let (tips, said): (Vec<&str>, Vec<&str>) =
+        said.filter(|line| !line.is_empty()).partition(|line| line.starts_with("tip: "));
+    let message = said.join(" ").trim_start_matches("error: ").to_owned();
+    let of = if command == "volrescue" { String::new() } else { format!("{command} ") };
+    let tips: String = tips
+        .iter()
+        .map(|tip| tip.trim_start_matches("tip: "))
+        .map(|tip| format!("{}{}. ", tip[..1].to_uppercase(), &tip[1..]))
+        .collect();
+    Refusal::usage(message).hint(format!("{tips}See: volrescue {of}--help"))
+}
+
 /// A command line that clap does not take; help and version end well.
 fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
@@ -103,18 +119,8 @@ fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
     let known = ["list", "diagnose", "repair", "prove", "undo", "history", "shell", "checks", "userdata"];
     let command = known.into_iter().find(|name| Some(*name) == command).unwrap_or("volrescue");
     if args.iter().any(|word| word == "--json") {
-        let text = error.render().to_string();
-        let said = text
-            .lines()
-            .map(str::trim)
-            .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-        let said: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
-        let message = said.join(" ").trim_start_matches("error: ").to_owned();
-        let of = if command == "volrescue" { String::new() } else { format!("{command} ") };
-        let refusal = Refusal::usage(message).hint(format!("See: volrescue {of}--help"));
-        print(&pretty(&json::failure(command, &refusal)));
-    } else {
-        output::stderr(&error.render().to_string());
+        print(&pretty(&json::failure(command, &words_of(error, command))));
     }
+    output::stderr(&error.render().to_string());
     ExitCode::Usage
 }

@@ -266,7 +266,9 @@ fn in_directory(target: &Target, choice: &Choice, directory: OwnedFd) -> Result<
     let os =
         candidate::root_in(directory.try_clone().context("opening the directory")?, Crossing::LoginPath)?;
     let Some(os) = os else {
-        return Err(Refusal::target(format!("{shown} holds no root filesystem: it has no etc/passwd"))
+        let tree = directory.try_clone().context("opening the directory")?;
+        let lacks = candidate::lack(&Root::new(tree, Crossing::LoginPath)?);
+        return Err(Refusal::target(format!("{shown} holds no root filesystem: {lacks}"))
             .hint("Give the directory that a root is mounted on, or the disk itself.")
             .into());
     };

@@ -501,6 +501,7 @@ pub fn actions(applied: &[Applied], style: Style) -> String {
                 (0, 0) => "Nothing had to change.".to_owned(),
                 (1, 0) => "1 change made:".to_owned(),
                 (changed, 0) => format!("{changed} changes made:"),
+                (0, 1) => "The 1 change was not made:".to_owned(),
                 (changed, left) => format!("{changed} of {} changes made, {left} not:", changed + left),
             }
         }

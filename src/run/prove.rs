@@ -23,10 +23,6 @@ pub(super) const RUNS_PROGRAMS: &str =
 
 /// Runs the command.
 pub(super) fn prove(args: &ProveArgs) -> ExitCode {
-    if args.target.targets.len() > 1 {
-        let refusal = Refusal::usage("prove takes one target").hint("Run it once for each volume.");
-        return super::refuse("prove", args.output.json, &refusal);
-    }
     let mut report = Report { command: "prove", ..Report::default() };
     if let Err(error) = try_login(args, &mut report) {
         report.error = Some(session::refusal_of(&error));

@@ -513,7 +513,16 @@ pub(super) fn next_step(report: &Report) -> Option<String> {
     }
     let accepted = report.users.iter().all(|user| user.verdict() == Verdict::Accept);
     if !accepted && !report.users.is_empty() {
-        return Some("mend what is left above, then run the same command again".into());
+        let left = report.users.iter().flat_map(|user| &user.last().findings);
+        let mut left = left.filter(|finding| finding.severity == Severity::Blocks).peekable();
+        let words = match (left.peek().is_some(), left.any(|finding| finding.fixed_by != FixedBy::Nothing)) {
+            (_, true) => "mend what is left above, then run the same command again",
+            (true, false) => {
+                "what is left above needs a decision that is not volrescue's, as each finding says"
+            }
+            (false, false) => "what is not known, above, decides; see to that, then run diagnose",
+        };
+        return Some(words.into());
     }
     match target.kind {
         "block" if target.given.starts_with("vol-") => Some(format!(
@@ -571,9 +580,10 @@ pub(super) fn finish(report: &Report, as_json: bool, with_diagnosis: bool) -> Ex
         super::print(&super::pretty(&json::document(report)));
     } else {
         super::print(&people(report, with_diagnosis));
-        if let Some(refusal) = &report.error {
-            output::stderr(&text::error(refusal, Style { colour: false, columns: 80 }));
-        }
+    }
+    // Also for the person who has JSON go through a pipe.
+    if let Some(refusal) = &report.error {
+        output::stderr(&text::error(refusal, Style { colour: false, columns: 80 }));
     }
     exit_code(report)
 }

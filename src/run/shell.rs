@@ -4,7 +4,7 @@ use super::session::{self, Mode, Session};
 use super::signals::Stop;
 use super::targets;
 use crate::cli::ShellArgs;
-use crate::error::{ExitCode, Refusal};
+use crate::error::ExitCode;
 use crate::report::output::{self, Style};
 use crate::report::{Report, text};
 use crate::shell::{Enclosure, Shown};
@@ -13,10 +13,6 @@ use std::path::Path;
 
 /// Runs the command.
 pub(super) fn shell(args: &ShellArgs) -> ExitCode {
-    if args.target.targets.len() > 1 {
-        let refusal = Refusal::usage("shell takes one target").hint("Run it once for each volume.");
-        return super::refuse("shell", args.output.json, &refusal);
-    }
     let mut report = Report { command: "shell", ..Report::default() };
     if let Err(error) = open(args, &mut report) {
         report.error = Some(session::refusal_of(&error));

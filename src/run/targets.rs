@@ -196,6 +196,9 @@ pub(super) fn push_target(line: &mut Vec<OsString>, args: &TargetArgs) {
     if args.allow_backing {
         line.push("--allow-backing".into());
     }
+    for key in &args.luks_key {
+        push_path(line, "--luks-key=", key);
+    }
     if args.live {
         line.push("--live".into());
     }

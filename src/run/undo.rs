@@ -55,7 +55,6 @@ fn work(args: &UndoArgs, report: &mut Report) -> Result<()> {
         allow_backing: args.allow_backing,
         luks_key: args.luks_key.clone(),
         live: args.live,
-        jobs: 1,
     };
     let mode = if args.dry_run { Mode::Look } else { Mode::Change };
     let points: Vec<PathBuf> = run.begin.mounts.iter().map(|mount| mount.point.clone()).collect();

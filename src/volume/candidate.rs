@@ -135,6 +135,9 @@ fn is_named(slot: &Slot, root: &str) -> bool {
         || slot.partition.as_ref().is_some_and(|p| id(&p.uuid) || same(&p.label))
 }
 
+/// One of these in /etc is enough: a root may have lost the others.
+const ACCOUNTS: [&str; 3] = ["passwd", "passwd-", "shadow"];
+
 /// What the tree says of itself.
 struct Facts {
     os: Option<String>,
@@ -157,7 +160,7 @@ fn facts(directory: OwnedFd, crossing: Crossing) -> Result<Option<Facts>> {
             )
             .into());
     }
-    let accounts = ["passwd", "passwd-", "shadow"].into_iter().any(in_etc);
+    let accounts = ACCOUNTS.into_iter().any(in_etc);
     let system = || ["/etc/os-release", "/usr/lib/os-release", "/bin", "/usr/bin"].into_iter().any(there);
     if !accounts || !(system() || in_etc("fstab")) {
         return Ok(None);
@@ -171,25 +174,36 @@ pub(super) fn root_in(directory: OwnedFd, crossing: Crossing) -> Result<Option<O
     Ok(facts(directory, crossing)?.map(|facts| facts.os))
 }
 
+/// What a tree that is no root lacks.
+pub(super) fn lack(root: &Root) -> &'static str {
+    let view = Inventory::new(root);
+    let accounts = follow(&view, Path::new("/etc"))
+        .is_ok_and(|etc| ACCOUNTS.iter().any(|name| view.lstat(&etc.path.join(name)).is_ok()));
+    if accounts {
+        "it has accounts in etc, but no system: neither os-release nor bin nor etc/fstab"
+    } else {
+        "it has no etc/passwd"
+    }
+}
+
 /// What a filesystem that is no root seems to be for.
-pub(super) fn purpose(mount: &Mount) -> &'static str {
-    let names = || -> Result<Vec<std::ffi::OsString>> {
-        let root = Root::new(mount.root()?.try_clone_to_owned()?, Crossing::Never)?;
-        Ok(root.list(Path::new("/"), 10_000)?)
-    };
-    let names = names().unwrap_or_default();
+pub(super) fn purpose(mount: &Mount) -> String {
+    let root = || -> Result<Root> { Root::new(mount.root()?.try_clone_to_owned()?, Crossing::Never) };
+    let root = root().ok();
+    let names = root.as_ref().and_then(|root| root.list(Path::new("/"), 10_000).ok()).unwrap_or_default();
     if names.iter().any(|name| name == "ostree") {
-        return "an ostree system: its root is a deployment below /ostree/deploy, which is not opened here";
+        return "an ostree system: its root is a deployment below /ostree/deploy, which is not opened here"
+            .into();
     }
     let has = |wanted: &[&str]| {
         names.iter().filter_map(|n| n.to_str()).any(|n| wanted.iter().any(|w| n.starts_with(w)))
     };
     if has(&["grub", "loader", "vmlinuz", "extlinux", "initr"]) {
-        "the files to boot from, no root"
+        "the files to boot from, no root".into()
     } else if names.iter().all(|n| n == "lost+found") {
-        "an empty filesystem"
+        "an empty filesystem".into()
     } else {
-        "no root: it has no etc/passwd"
+        format!("no root: {}", root.as_ref().map_or("it can't be looked at", lack))
     }
 }
 

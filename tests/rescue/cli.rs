@@ -22,6 +22,10 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a-closed-pipe-is-no-error", Needs::Nothing, closed_pipe),
         ("history-of-nothing-is-empty", Needs::Nothing, empty_history),
         ("what-is-kept-is-told-by-a-second-run-too", Needs::Root, kept_twice),
+        ("one-target-is-one-target", Needs::Nothing, one_target),
+        ("an-error-is-told-on-stderr-beside-json", Needs::Nothing, json_beside),
+        ("an-empty-passwd-is-there", Needs::Nothing, empty_passwd),
+        ("the-next-step-is-one-that-can-be-taken", Needs::Root, next_step),
     ];
     trials.iter().map(|&(name, needs, run)| Case::new(format!("cli::{name}"), needs, run)).collect()
 }
@@ -141,6 +145,92 @@ fn usage_errors() -> Result<()> {
         document.value["error"]["code"] == 2 && document.value["target"].is_null(),
         "{}",
         run.transcript()
+    );
+    Ok(())
+}
+
+/// `prove` and `shell` take one target, and say so.
+fn one_target() -> Result<()> {
+    for command in ["prove", "shell"] {
+        let help = volrescue(&[command, "--help"])?.expect(&[0])?;
+        ensure!(
+            help.stdout.contains("<TARGET>") && !help.stdout.contains("<TARGET>..."),
+            "{}",
+            help.transcript()
+        );
+        ensure!(!help.stdout.contains("--jobs"), "{}", help.transcript());
+        let mut words = vec![command, "--json", "/x", "/y"];
+        if command == "prove" {
+            words.extend(["--user", "u"]);
+        }
+        let run = volrescue(&words)?.expect(&[2])?;
+        ensure!(run.json()?.value["error"]["message"].to_string().contains("/y"), "{}", run.transcript());
+    }
+    let help = volrescue(&["shell", "--help"])?.expect(&[0])?;
+    ensure!(help.stdout.contains("Ends with 0"), "{}", help.transcript());
+    Ok(())
+}
+
+/// Who sends JSON through a pipe sees why it failed; the document's message is what went wrong, its hint the way on.
+fn json_beside() -> Result<()> {
+    for (words, code, said) in [
+        (&["diagnose", "--json", "/no/such/volume"][..], 3, "/no/such/volume"),
+        (&["diagnose", "--json", "--jsn", "x"], 2, "--jsn"),
+        (&["repair", "--json", "x"], 2, "--yes"),
+        (&["undo", "--json", "--yes", "no-such-run", "--state-dir", "/nonexistent"], 3, "no-such-run"),
+    ] {
+        let run = volrescue(words)?.expect(&[code])?;
+        let document = run.json()?;
+        ensure!(document.value["error"]["code"] == code, "{}", run.transcript());
+        ensure!(run.stderr.contains(said), "{}", run.transcript());
+    }
+    let run = volrescue(&["diagnose", "--json", "--jsn", "x"])?.expect(&[2])?;
+    let error = run.json()?.value["error"].clone();
+    ensure!(error["message"] == "unexpected argument '--jsn' found", "{}", run.transcript());
+    ensure!(
+        error["hint"] == "A similar argument exists: '--json'. See: volrescue diagnose --help",
+        "{}",
+        run.transcript()
+    );
+    Ok(())
+}
+
+fn empty_passwd() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let tree = scratch.join("tree");
+    fs::create_dir_all(tree.join("etc"))?;
+    let message = || -> Result<String> {
+        let run = volrescue(&["diagnose".as_ref(), "--json".as_ref(), tree.as_os_str()])?.expect(&[2, 3])?;
+        Ok(run.json()?.value["error"]["message"].to_string())
+    };
+    ensure!(message()?.contains("it has no etc/passwd"), "{}", message()?);
+    fs::write(tree.join("etc/passwd"), "")?;
+    ensure!(message()?.contains("accounts in etc, but no system"), "{}", message()?);
+    fs::create_dir(tree.join("bin"))?;
+    ensure!(!message()?.contains("passwd"), "{}", message()?);
+    Ok(())
+}
+
+fn next_step() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let state = scratch.join("state");
+    let run = |tree: &Tree| {
+        let words = ["repair", "--yes", "--user", "admin", "--from", "192.0.2.1", "--state-dir"]
+            .map(std::ffi::OsStr::new);
+        let last = [state.as_os_str(), tree.path.as_os_str()];
+        volrescue(&[&words[..], &last[..]].concat())?.expect(&[1])
+    };
+    let tree = Tree::healthy()?;
+    tree.change("echo 'DenyUsers admin' >>$R/etc/ssh/sshd_config")?;
+    let said = run(&tree)?;
+    ensure!(said.stdout.contains("mend what is left above"), "{}", said.transcript());
+    let tree = Tree::healthy()?;
+    tree.change("sed -i 's/^/from=\"198.51.100.7\" /' $A")?;
+    let said = run(&tree)?;
+    ensure!(
+        said.stdout.contains("a decision") && !said.stdout.contains("mend what is left"),
+        "{}",
+        said.transcript()
     );
     Ok(())
 }

@@ -467,7 +467,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__prove)
-            opts="-u -k -v -h --partition --root --with --allow-backing --luks-key --live --jobs --user --key --timeout --json --verbose --help"
+            opts="-u -k -v -h --partition --root --with --allow-backing --luks-key --live --user --key --timeout --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -486,10 +486,6 @@ _volrescue() {
                     return 0
                     ;;
                 --luks-key)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -613,7 +609,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__shell)
-            opts="-v -h --partition --root --with --allow-backing --luks-key --live --jobs --writable --state-dir --json --verbose --help"
+            opts="-v -h --partition --root --with --allow-backing --luks-key --live --writable --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -632,10 +628,6 @@ _volrescue() {
                     return 0
                     ;;
                 --luks-key)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -97,7 +97,6 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l partition 
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l luks-key -d 'Open what is encrypted with LUKS with the key or passphrase in FILE. May repeat. Without it, a passphrase is asked for on the terminal' -r -F
-complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s u -l user -d 'The login user' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -s k -l key -d 'A private key without passphrase to log in with; - is standard input. Default: a pair made for this login, added in memory to the files of keys that exist, so that all but the key itself is proved' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand prove" -l timeout -d 'End the login after so many seconds' -r
@@ -127,14 +126,13 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l partition 
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l root -d 'Take this filesystem as the root: UUID, label, PARTUUID, subvolume or VG/LV' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l with -d 'Another volume that holds part of the tree, as a /home. May repeat' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l luks-key -d 'Open what is encrypted with LUKS with the key or passphrase in FILE. May repeat. Without it, a passphrase is asked for on the terminal' -r -F
-complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l jobs -d 'Work on N targets at a time' -r
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l state-dir -d 'Where runs are journaled [env: VOLRESCUE_STATE_DIR]' -r -F
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l writable -d 'Mount the volume so that it can be changed; undo can\'t take it back'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l json -d 'Print one JSON document on standard output, nothing else there'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -s v -l verbose -d 'Say more on standard error about what is being done'
-complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -s h -l help -d 'Print help'
+complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c volrescue -n "__fish_volrescue_using_subcommand checks" -l json -d 'Print one JSON document on standard output, nothing else there'
 complete -c volrescue -n "__fish_volrescue_using_subcommand checks" -s v -l verbose -d 'Say more on standard error about what is being done'
 complete -c volrescue -n "__fish_volrescue_using_subcommand checks" -s h -l help -d 'Print help'
