@@ -243,6 +243,7 @@ checks! {
     // sshd starts
     SshdMissing "sshd-missing" Nothing "No sshd program was found on the volume.";
     SshdNotExecutable "sshd-not-executable" System "The sshd program is there, but lacks the x bit.";
+    SshdBroken "sshd-broken" Nothing "The sshd program is there, but is nothing that the machine can run.";
     SshdHelperMissing "sshd-helper-missing" Nothing "A program that sshd starts for each connection does not exist or cannot be executed.";
     ConfigMissing "config-missing" SshdConfig "sshd_config does not exist, so sshd does not start.";
     ConfigUnreadable "config-unreadable" SshdConfig "sshd_config or a file it includes cannot be read, so sshd does not start.";

@@ -447,7 +447,7 @@ fn a_closed_directory_on_the_way_to_the_shell_is_opened() {
         let shell = if path == "/bin" { "/bin/bash" } else { "/usr/bin/bash" };
         let passwd = String::from_utf8(bed.tree.nodes[Path::new("/etc/passwd")].content.clone()).unwrap();
         bed.file("/etc/passwd", 0o644, 0, 0, passwd.replace("/bin/bash", shell).as_bytes());
-        let program = vec![b'x'; 70_000];
+        let program = crate::view::memory::program("");
         bed.file(shell, 0o755, 0, 0, &program).chmod(path, mode);
         wants_what_is_done(&bed, &[]);
         let plan = plan(&bed, &wish());
@@ -515,7 +515,7 @@ fn whom_a_shared_file_opens_is_named_first() {
 #[test]
 fn what_is_there_without_its_bits_is_not_called_absent() {
     let mut bed = Bed::debian();
-    bed.file("/usr/sbin/sshd", 0o644, 0, 0, b"\x7fELF OpenSSH_9.2p1\0");
+    bed.file("/usr/sbin/sshd", 0o644, 0, 0, &crate::view::memory::program("OpenSSH_9.2p1\0"));
     let answer = diagnosed(&bed, &[known_key()]);
     let found = answer.findings.iter().find(|finding| finding.severity == Severity::Blocks).unwrap();
     assert_eq!((found.check.name(), found.is.as_str()), ("sshd-not-executable", "0644 0:0"));

@@ -461,7 +461,7 @@ pub(super) fn fix_words(finding: &Finding) -> Option<&'static str> {
 fn way_on(check: CheckId) -> &'static str {
     use CheckId as C;
     match check {
-        C::SshdMissing | C::SshdHelperMissing => {
+        C::SshdMissing | C::SshdBroken | C::SshdHelperMissing => {
             "nothing here: install the package with the SSH server again"
         }
         C::KeyLineCommand | C::KeyLineRefuses => {

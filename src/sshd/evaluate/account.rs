@@ -270,6 +270,11 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry) {
 /// DenyUsers, AllowUsers, DenyGroups, AllowGroups, in this order; the Deny lists and the Allow lists must all agree.
 fn lists(case: &mut Case<'_>, user: &PasswdEntry) {
     let effective = case.effective;
+    let all =
+        [&effective.deny_users, &effective.allow_users, &effective.deny_groups, &effective.allow_groups];
+    if all.iter().all(|list| list.is_empty()) {
+        case.traced("the Deny and Allow lists", "none is set (default): everybody may try", true);
+    }
     // match.c, `match_user`: `user` or `user@hosts`; the user part knows no negation.
     for word in &effective.deny_users {
         match match_user(case, &user.name, &word.value) {

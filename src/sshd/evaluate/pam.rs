@@ -6,7 +6,7 @@ use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
 use bstr::ByteSlice;
 use modules::Answer;
-use stack::{Code, Kind, Loaded, Rule};
+use stack::{Code, End, Fault, Kind, Loaded, Rule};
 
 mod limits;
 mod modules;
@@ -22,18 +22,31 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry) {
         Ok(loaded) => loaded,
         Err(fault) => {
             case.traced("PAM", format!("{}: {}", fault.file.display(), fault.why), false);
-            let mut finding = Finding::blocks(CheckId::PamRefuses)
-                .at(&fault.file)
-                .is(fault.why)
-                .wants("a stack that libpam can read")
-                .says("fatal: PAM: initialisation failed");
-            finding.line = fault.line;
-            case.refuse(finding);
+            unreadable(case, fault);
             return;
         }
     };
     stage(case, user, &loaded, Kind::Account);
     stage(case, user, &loaded, Kind::Session);
+}
+
+fn unreadable(case: &mut Case<'_>, fault: Fault) {
+    let on_line = |mut finding: Finding| {
+        finding.line = fault.line;
+        finding.at(&fault.file).wants("a stack that libpam can read")
+    };
+    match fault.end {
+        End::Open => {
+            let missing = format!("the rules in {}: {}", fault.file.display(), fault.why);
+            case.doubt(on_line(Finding::advises(CheckId::PamUndecided)).is(fault.why), missing);
+        }
+        // sshd says nothing while it waits.
+        End::Hangs => case.refuse(on_line(Finding::blocks(CheckId::PamRefuses)).is(fault.why)),
+        End::Fails => {
+            let finding = on_line(Finding::blocks(CheckId::PamRefuses)).is(fault.why);
+            case.refuse(finding.says("fatal: PAM: initialisation failed"));
+        }
+    }
 }
 
 fn stage(case: &mut Case<'_>, user: &PasswdEntry, loaded: &Loaded, kind: Kind) {

@@ -3,7 +3,7 @@
 
 use super::path::may_read;
 use crate::permissions::{Access, Identity, may, unsearchable};
-use crate::view::{View, read_following, walk};
+use crate::view::{Found, View, follow, read_following, walk};
 use bstr::{BString, ByteSlice};
 use std::path::{Path, PathBuf};
 
@@ -144,6 +144,111 @@ fn library_directories(view: &dyn View, interpreter: &Path) -> Vec<PathBuf> {
     directories
 }
 
+/// What execve(2) makes of a file that may be executed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// A program, as far as its header tells.
+    Program,
+    /// A script, and what that does is its own affair.
+    Script,
+    /// Not at all, and why.
+    Never(String),
+}
+
+/// `root`: where the interpreter of a script is looked up.
+pub(super) fn runs(view: &dyn View, found: &Found, root: Option<&Path>) -> Runs {
+    if found.stat.size == 0 {
+        return Runs::Never("empty".into());
+    }
+    let Ok(content) = view.read(&found.path, LIMIT) else { return Runs::Program };
+    if content.starts_with(b"\x7fELF") {
+        let fault = damage(&content).or_else(|| foreign(view, &found.path, &content));
+        return fault.map_or(Runs::Program, Runs::Never);
+    }
+    let Some(line) = content.strip_prefix(b"#!") else {
+        return Runs::Never("neither a program nor a script with #!".into());
+    };
+    let line = line.lines().next().unwrap_or_default().trim_ascii();
+    let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let interpreter = PathBuf::from(&*interpreter.to_os_str_lossy());
+    let at = root.map_or_else(
+        || interpreter.clone(),
+        |root| root.join(interpreter.strip_prefix("/").unwrap_or(&interpreter)),
+    );
+    match follow(view, &at) {
+        Ok(_) => Runs::Script,
+        Err(_) => Runs::Never(format!("a script for {}, which does not exist", interpreter.display())),
+    }
+}
+
+/// What the kernel or the first access to a page that is not there ends. A table of sections may lack: nobody needs it
+/// to run.
+fn damage(content: &[u8]) -> Option<String> {
+    const EXECUTABLE: u16 = 2;
+    const SHARED: u16 = 3;
+    if content.len() < 52 {
+        return Some(format!("a program cut off after {} bytes", content.len()));
+    }
+    if !content.starts_with(b"\x7fELF\x02\x01") {
+        // Of 32 bits or of the other order of bytes: its header is not read here.
+        return None;
+    }
+    if !matches!(u16_at(content, 0x10), Some(EXECUTABLE | SHARED)) {
+        return Some("an ELF file, but no program".into());
+    }
+    let ends = Elf::read(content).map(|elf| elf.ends);
+    let length = content.len() as u64;
+    ends.is_none_or(|ends| ends > length).then(|| format!("a program cut off after {length} bytes"))
+}
+
+/// Made for another machine than everything else here.
+fn foreign(view: &dyn View, path: &Path, content: &[u8]) -> Option<String> {
+    const OTHERS: [&str; 6] =
+        ["/usr/lib/systemd/systemd", "/sbin/init", "/bin/sh", "/bin/cat", "/usr/bin/env", "/bin/busybox"];
+    /// The processors whose kernels also run these.
+    const ALSO: [(u16, u16); 2] = [(62, 3), (183, 40)];
+    let own = machine(content)?;
+    let mut another = None;
+    for other in OTHERS {
+        let Ok(other) = follow(view, Path::new(other)).and_then(|found| {
+            if found.path == path { Err(crate::view::LookError::Loop) } else { view.read(&found.path, LIMIT) }
+        }) else {
+            continue;
+        };
+        let Some(machine) = machine(&other) else { continue };
+        if machine == own || ALSO.contains(&(machine, own)) {
+            return None;
+        }
+        another = Some(machine);
+    }
+    let another = another?;
+    Some(format!("a program for {}, and the others are for {}", machine_name(own), machine_name(another)))
+}
+
+/// `e_machine` of an ELF file.
+fn machine(content: &[u8]) -> Option<u16> {
+    if !content.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let big = content.get(5) == Some(&2);
+    array(content, 0x12).map(if big { u16::from_be_bytes } else { u16::from_le_bytes })
+}
+
+fn machine_name(machine: u16) -> String {
+    let known = match machine {
+        3 => "i386",
+        21 => "ppc64",
+        22 => "s390x",
+        40 => "arm",
+        62 => "x86-64",
+        183 => "aarch64",
+        243 => "riscv64",
+        258 => "loongarch64",
+        _ => return format!("the machine {machine}"),
+    };
+    known.to_owned()
+}
+
 /// What of an ELF file says what it needs.
 #[derive(Debug, Default)]
 struct Elf {
@@ -151,6 +256,8 @@ struct Elf {
     needed: Vec<BString>,
     /// It says itself where its libraries are.
     own_path: bool,
+    /// Where the last of what is loaded ends in the file.
+    ends: u64,
 }
 
 impl Elf {
@@ -174,7 +281,10 @@ impl Elf {
                 (long(bytes, header.checked_add(16)?)?, long(bytes, header.checked_add(32)?)?);
             match kind {
                 INTERPRETER => elf.interpreter = string_at(bytes, usize::try_from(offset).ok()?),
-                LOAD => loads.push((address, offset, length)),
+                LOAD => {
+                    elf.ends = elf.ends.max(offset.saturating_add(length));
+                    loads.push((address, offset, length));
+                }
                 DYNAMIC => dynamic = Some((usize::try_from(offset).ok()?, usize::try_from(length).ok()?)),
                 _ => {}
             }

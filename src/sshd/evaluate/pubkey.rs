@@ -35,6 +35,12 @@ pub(super) struct Tried {
 pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> Tried {
     methods(case);
     root_login(case, user);
+    let effective = case.effective;
+    let strict = &effective.strict_modes;
+    case.traced_setting("StrictModes", if strict.value { "yes" } else { "no" }, strict, true);
+    let patterns = &effective.authorized_keys_file;
+    let words: Vec<String> = patterns.value.iter().map(ToString::to_string).collect();
+    case.traced_setting("AuthorizedKeysFile", &words.join(" "), patterns, true);
     let files = key_files(case.system, case.effective, user);
     unknown_tokens(case, user);
     let mut opened: Vec<Opened> = {
@@ -349,7 +355,8 @@ impl Trial<'_> {
         let step =
             if case.build().at_least(8, 5) { "PubkeyAcceptedAlgorithms" } else { "PubkeyAcceptedKeyTypes" };
         let detail = if accepted { "accepted" } else { "not accepted" };
-        let detail = format!("{} is {detail}", key.algorithm);
+        let default = if setting.at.is_none() { " by default" } else { "" };
+        let detail = format!("{} is {detail}{default}", key.algorithm);
         case.traced_at(step, setting.at.as_ref(), setting.value.join(","), detail, accepted);
         if !accepted {
             let offered = client_algorithms(key, case.build());
@@ -373,6 +380,11 @@ impl Trial<'_> {
         }
         let required = &effective.required_rsa_size;
         let least = required.value.max(case.build().least_rsa_bits());
+        if let Some(bits) = key.rsa_bits() {
+            let default = if required.at.is_none() { " (default)" } else { "" };
+            let detail = format!("{bits} bits, at least {least}{default}");
+            case.traced_at("RequiredRSASize", required.at.as_ref(), "", detail, bits >= least);
+        }
         if let Some(bits) = key.rsa_bits().filter(|bits| *bits < least) {
             let finding = at_setting(Finding::blocks(CheckId::KeyTooShort), required)
                 .is(format!("{bits} bits"))
@@ -517,43 +529,25 @@ impl Trial<'_> {
     }
 
     fn line(&self, case: &Case<'_>, key: &KeyLine, at: &Location) -> LineAnswer {
-        let refuses = |is: String, says: Option<String>| {
-            let mut finding = Finding::blocks(CheckId::KeyLineRefuses)
-                .at(&at.file)
-                .on_line(at.line)
-                .is(is)
-                .wants("a line that lets the key in");
-            finding.sshd_says = says;
-            LineAnswer::Denies(Box::new(finding))
-        };
         let options = match &key.options {
             Ok(options) => options,
-            Err(why) => return refuses(why.clone(), None),
+            Err(why) => return LineAnswer::denies(at, why.clone()),
         };
         if options.cert_authority {
-            return refuses("cert-authority: the line is for certificates".into(), None);
+            return LineAnswer::denies(at, "cert-authority: the line is for certificates".into());
         }
         self.authorises(case, options, at)
     }
 
     /// What the options say of this client (auth.c, `auth_authorise_keyopts`).
     fn authorises(&self, case: &Case<'_>, options: &Options, at: &Location) -> LineAnswer {
-        let refuses = |is: String, says: Option<String>| {
-            let mut finding = Finding::blocks(CheckId::KeyLineRefuses)
-                .at(&at.file)
-                .on_line(at.line)
-                .is(is)
-                .wants("a line that lets the key in");
-            finding.sshd_says = says;
-            LineAnswer::Denies(Box::new(finding))
-        };
         // The instance's time zone is taken for UTC.
         if let Some(expiry) = options.expiry.filter(|expiry| case.question.now > *expiry) {
             let days = (case.question.now - expiry) / 86_400;
-            return refuses(format!("expired {days} days ago"), None).by_policy();
+            return LineAnswer::denies(at, format!("expired {days} days ago")).by_policy();
         }
         if let Some(problem) = options.from_problem() {
-            return refuses(problem, None);
+            return LineAnswer::denies(at, problem);
         }
         let host = case.question.host.as_ref().map(|host| host.as_slice());
         let mut open = None;
@@ -567,7 +561,7 @@ impl Trial<'_> {
                         "{at}: Authentication tried for {} with correct key but not from a permitted host (host={client}, ip={client}, required={from}).",
                         case.name()
                     );
-                    return refuses(format!("from=\"{from}\""), Some(says)).by_policy();
+                    return LineAnswer::denies(at, format!("from=\"{from}\"")).says(says).by_policy();
                 }
                 Tri::Maybe => open = Some(from),
             }
@@ -626,6 +620,22 @@ enum LineAnswer {
 }
 
 impl LineAnswer {
+    fn denies(at: &Location, is: String) -> Self {
+        let finding = Finding::blocks(CheckId::KeyLineRefuses)
+            .at(&at.file)
+            .on_line(at.line)
+            .is(is)
+            .wants("a line that lets the key in");
+        Self::Denies(Box::new(finding))
+    }
+
+    fn says(self, says: String) -> Self {
+        match self {
+            Self::Denies(finding) => Self::Denies(Box::new(finding.says(says))),
+            other => other,
+        }
+    }
+
     /// The line says so on purpose, and no key is added beside it.
     fn by_policy(self) -> Self {
         match self {

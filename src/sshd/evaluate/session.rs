@@ -3,7 +3,7 @@
 use super::Case;
 use super::account::{at_setting, nologin_present, shell_of};
 use super::path::{expand_tokens, home_path, may_read};
-use super::program::Kind;
+use super::program::{Kind, Runs, obstacle, runs};
 use super::start::errno_words;
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy, Location};
@@ -247,7 +247,7 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
     }
     startup_file(case, user, who, &found.path, root);
     if root.is_none()
-        && let Some(obstacle) = super::program::obstacle(case.view, &found.path, who)
+        && let Some(obstacle) = obstacle(case.view, &found.path, who)
     {
         let told = case.findings.iter().any(|told| told.path.as_deref() == Some(&obstacle.path));
         if !told {
@@ -265,7 +265,7 @@ fn shell(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity, root: Option<&
             case.refuse(finding);
         }
     }
-    if let Some(why) = not_a_program(case.view, &found.path, found.stat.size, root) {
+    if let Runs::Never(why) = runs(case.view, &found, root) {
         let finding = Finding::blocks(CheckId::ShellNotExecutable)
             .at(&found.path)
             .is(why)
@@ -323,33 +323,6 @@ fn refusing_name(shell: &[u8], canonical: &Path) -> Option<&'static str> {
     REFUSING.iter().copied().find(|name| {
         called.as_deref().is_some_and(|called| called == *name) || is.as_deref().is_some_and(|is| is == *name)
     })
-}
-
-/// Why execve(2) would not take the file: small ones are looked into, large ones are taken for programs.
-fn not_a_program(view: &dyn View, path: &Path, size: u64, root: Option<&Path>) -> Option<String> {
-    if size == 0 {
-        return Some("empty".into());
-    }
-    if size > SCRIPT_LIMIT {
-        return None;
-    }
-    let content = view.read(path, SCRIPT_LIMIT).ok()?;
-    if content.starts_with(b"\x7fELF") {
-        return None;
-    }
-    let Some(line) = content.strip_prefix(b"#!") else {
-        return Some("neither a program nor a script with #!".into());
-    };
-    let line = line.lines().next().unwrap_or_default().trim_ascii();
-    let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-    let interpreter = PathBuf::from(&*interpreter.to_os_str_lossy());
-    let at = root.map_or_else(
-        || interpreter.clone(),
-        |root| root.join(interpreter.strip_prefix("/").unwrap_or(&interpreter)),
-    );
-    follow(view, &at)
-        .is_err()
-        .then(|| format!("a script for {}, which does not exist", interpreter.display()))
 }
 
 /// ForceCommand of the configuration runs instead of `true`; that of the key line is judged with the line.

@@ -1,5 +1,6 @@
 //! Does sshd start at all (sshd.c, `main`), and does the volume's boot start it?
 
+use super::program::{Runs, runs};
 use super::{Case, hostkey};
 use crate::finding::{CheckId, Finding, FixedBy, Location};
 use crate::sshd::build::Family;
@@ -27,7 +28,27 @@ fn program(case: &mut Case<'_>) {
                 Some(version) => format!("{} {version}", program.display()),
                 None => format!("{}, version unknown", program.display()),
             };
-            case.traced("the sshd program", detail, true);
+            let Ok(found) = follow(case.view, program) else { return };
+            let runs = runs(case.view, &found, None);
+            case.traced("the sshd program", detail, !matches!(runs, Runs::Never(_)));
+            match runs {
+                Runs::Program => {}
+                Runs::Script => {
+                    let finding = Finding::advises(CheckId::SshdBroken)
+                        .at(&found.path)
+                        .is("a script")
+                        .wants("the program of the package");
+                    case.doubt(finding, format!("what the script {} starts", found.path.display()));
+                }
+                Runs::Never(why) => {
+                    let finding = Finding::blocks(CheckId::SshdBroken)
+                        .at(&found.path)
+                        .is(why)
+                        .wants("the program of the package")
+                        .says(format!("{}: Exec format error", program.display()));
+                    case.refuse(finding);
+                }
+            }
         }
         None if case.system.barred_program.is_some() => {
             let Some(found) = &case.system.barred_program else { return };
@@ -240,6 +261,19 @@ fn helpers(case: &mut Case<'_>) {
         let Some(path) = path.filter(|_| build.at_least(since.0, since.1)) else { continue };
         let found = follow(case.view, &path);
         let good = found.as_ref().is_ok_and(|found| found.stat.is_file() && found.stat.mode & 0o111 != 0);
+        if good
+            && let Ok(found) = &found
+            && let Runs::Never(why) = runs(case.view, found, None)
+        {
+            case.traced("the programs that sshd starts", format!("{}: {why}", path.display()), false);
+            let finding = Finding::blocks(CheckId::SshdHelperMissing)
+                .at(&found.path)
+                .is(why)
+                .wants("the program of the package")
+                .says(format!("rexec of {} failed: Exec format error", path.display()));
+            case.refuse(finding);
+            continue;
+        }
         case.traced("the programs that sshd starts", path.display().to_string(), good);
         if !good {
             let mut finding = Finding::blocks(CheckId::SshdHelperMissing)

@@ -4,7 +4,7 @@ use super::*;
 use crate::keys::base64;
 use crate::keys::testing::{key, line};
 use crate::view::FileKind;
-use crate::view::memory::MemTree;
+use crate::view::memory::{MemTree, program};
 
 mod layers;
 mod recipes;
@@ -137,19 +137,19 @@ impl Bed {
     fn upstream(version: &str) -> Self {
         let mut bed = Self::any();
         bed.file("/etc/os-release", 0o644, 0, 0, b"ID=arch\n");
-        let program = format!("\x7fELF OpenSSH_{version}\0");
-        bed.file("/usr/sbin/sshd", 0o755, 0, 0, program.as_bytes());
-        bed.file("/usr/lib/ssh/sshd-session", 0o755, 0, 0, b"\x7fELF");
+        let content = program(&format!("OpenSSH_{version}\0"));
+        bed.file("/usr/sbin/sshd", 0o755, 0, 0, &content);
+        bed.file("/usr/lib/ssh/sshd-session", 0o755, 0, 0, &program(""));
         bed
     }
 
     fn any() -> Self {
         let mut tree = MemTree::new();
-        let program = vec![b'x'; 100_000];
+        let shell = program("");
         for path in ["/bin/bash", "/bin/sh", "/bin/true", "/bin/false", "/usr/sbin/nologin"] {
-            tree.file(path, 0o755, 0, 0, &program);
+            tree.file(path, 0o755, 0, 0, &shell);
         }
-        tree.file("/usr/sbin/sshd", 0o755, 0, 0, b"\x7fELF OpenSSH_9.2p1\0");
+        tree.file("/usr/sbin/sshd", 0o755, 0, 0, &program("OpenSSH_9.2p1\0"));
         for kind in ["rsa", "ecdsa", "ed25519"] {
             tree.file(&format!("/etc/ssh/ssh_host_{kind}_key"), 0o600, 0, 0, host_key().as_bytes());
         }
@@ -172,10 +172,10 @@ impl Bed {
                 0o644,
                 0,
                 0,
-                b"\x7fELF pam_sm_acct_mgmt pam_sm_open_session",
+                &program("pam_sm_acct_mgmt pam_sm_open_session"),
             );
         }
-        tree.file("/usr/sbin/unix_chkpwd", 0o2755, 0, 42, b"\x7fELF");
+        tree.file("/usr/sbin/unix_chkpwd", 0o2755, 0, 42, &program(""));
         for file in ["limits.conf", "access.conf"] {
             tree.file(&format!("/etc/security/{file}"), 0o644, 0, 0, b"# nothing\n");
         }

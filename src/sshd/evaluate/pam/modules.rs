@@ -8,7 +8,7 @@ use super::stack::{Code, Handler, Kind, Rule};
 use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding};
 use crate::sshd::pattern::match_pattern;
-use crate::view::{TEXT_LIMIT, View, follow, read_following};
+use crate::view::{FileKind, TEXT_LIMIT, View, follow, read_following};
 use bstr::{BString, ByteSlice};
 use std::path::{Path, PathBuf};
 
@@ -284,22 +284,30 @@ impl<'a> Host<'a> {
         Answer::because(code, finding(CheckId::PasswordExpired, is, wants))
     }
 
-    /// pam_nologin: /run is filled at boot, so only /etc counts.
+    /// pam_nologin: /run is filled at boot, so only /etc counts. What it can open it also wants to read; that root may
+    /// come in all the same does not save a login whose message cannot be read.
     fn nologin(&self, rule: &Rule) -> Answer {
-        let argument =
-            |prefix: &str| rule.arguments.iter().find_map(|argument| argument.strip_prefix(prefix));
-        let file = argument("file=").unwrap_or("/etc/nologin");
+        let mut file = rule.arguments.iter().filter_map(|argument| argument.strip_prefix("file="));
+        let file = file.next_back().unwrap_or("/etc/nologin");
         let otherwise = if rule.arguments.iter().any(|argument| argument == "successok") {
             Code::SUCCESS
         } else {
             Code::IGNORE
         };
         let volatile = file.starts_with("/run/") || file.starts_with("/var/run/");
-        if self.user.uid == 0 || volatile || follow(self.case.view, Path::new(file)).is_err() {
+        let found = if volatile { None } else { follow(self.case.view, Path::new(file)).ok() };
+        let Some(found) = found.filter(|found| found.stat.kind != FileKind::Socket) else {
             return Answer::code(otherwise);
-        }
+        };
         let finding = nologin_present(self.case.view, Path::new(file));
-        Answer::because(Code::AUTH_ERR, finding)
+        match found.stat.kind {
+            // Its size is never read; some filesystems give an empty one the size 0.
+            FileKind::Directory if found.stat.size > 0 => Answer::because(Code::SYSTEM_ERR, finding),
+            // Nobody gets past it: it waits for a writer.
+            FileKind::Fifo => Answer::because(Code::AUTH_ERR, finding),
+            _ if self.user.uid == 0 => Answer::code(otherwise),
+            _ => Answer::because(Code::AUTH_ERR, finding),
+        }
     }
 
     /// pam_succeed_if: every condition must hold.

@@ -1,7 +1,7 @@
 //! The stacks of /etc/pam.d: how libpam reads them (pam.conf(5)) and what it makes of the modules' answers.
 
 use crate::finding::Location;
-use crate::view::{TEXT_LIMIT, View, follow, read_following};
+use crate::view::{FileKind, LookError, TEXT_LIMIT, View, walk};
 use bstr::ByteSlice;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,7 @@ const NAMES: [&str; 32] = [
 impl Code {
     pub(super) const SUCCESS: Self = Self(0);
     pub(super) const SERVICE_ERR: Self = Self(3);
+    pub(super) const SYSTEM_ERR: Self = Self(4);
     pub(super) const PERM_DENIED: Self = Self(6);
     pub(super) const AUTH_ERR: Self = Self(7);
     pub(super) const AUTHINFO_UNAVAIL: Self = Self(9);
@@ -212,6 +213,18 @@ pub(super) struct Fault {
     pub(super) file: PathBuf,
     pub(super) line: Option<u32>,
     pub(super) why: String,
+    pub(super) end: End,
+}
+
+/// What becomes of a login whose stacks libpam does not get to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// `pam_start` fails, and sshd with it.
+    Fails,
+    /// sshd reads, or waits to, until the client gives up.
+    Hangs,
+    /// What libpam would read is not known here.
+    Open,
 }
 
 /// Reads the stacks of a service and of `other`, as `_pam_init_handlers`.
@@ -220,30 +233,64 @@ pub(super) fn load(view: &dyn View, service: &str) -> Result<Loaded, Fault> {
     let other = load_service(view, "other")?;
     if own.file.is_none() && other.file.is_none() {
         let file = Path::new(DIRECTORIES[0]).join(service);
-        return Err(Fault { file, line: None, why: "neither it nor /etc/pam.d/other can be read".into() });
+        let why = "neither it nor /etc/pam.d/other can be read".into();
+        return Err(Fault { file, line: None, why, end: End::Fails });
     }
     Ok(Loaded { service: service.to_owned(), own, other })
 }
 
 fn load_service(view: &dyn View, service: &str) -> Result<Stacks, Fault> {
     let mut reader = Reader { view, stacks: Stacks::default(), includes: 0 };
-    let Some((file, text)) = open(view, service) else { return Ok(reader.stacks) };
+    let Some((file, text)) = open(view, service)? else { return Ok(reader.stacks) };
     reader.stacks.file = Some(file.clone());
     reader.file(&file, &text, None, 0, 0)?;
     Ok(reader.stacks)
 }
 
-fn open(view: &dyn View, name: &str) -> Option<(PathBuf, Vec<u8>)> {
+/// `None` if there is none that could be opened: the next directory is tried, and then `other`.
+fn open(view: &dyn View, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>, Fault> {
     if name.starts_with('/') {
-        let text = read_following(view, Path::new(name), TEXT_LIMIT).ok()?;
-        return Some((PathBuf::from(name), text));
+        let path = PathBuf::from(name);
+        return Ok(read(view, &path)?.map(|text| (path, text)));
     }
-    DIRECTORIES.iter().find_map(|directory| {
+    for directory in DIRECTORIES {
         let path = Path::new(directory).join(name);
-        let found = follow(view, &path).ok()?;
-        let text = view.read(&found.path, TEXT_LIMIT).ok()?;
-        Some((path, text))
-    })
+        if let Some(text) = read(view, &path)? {
+            return Ok(Some((path, text)));
+        }
+    }
+    Ok(None)
+}
+
+/// The content as fopen(3) and fgets(3) would give it.
+fn read(view: &dyn View, path: &Path) -> Result<Option<Vec<u8>>, Fault> {
+    let fault = |why: String, end| Fault { file: path.to_owned(), line: None, why, end };
+    let walk = walk(view, path);
+    // Made at boot, whatever the disk has there.
+    match walk.reached.to_str() {
+        Some("/dev/null") => return Ok(Some(Vec::new())),
+        Some("/dev/zero" | "/dev/full" | "/dev/random" | "/dev/urandom") => {
+            return Err(fault(format!("{}, which has no end", walk.reached.display()), End::Hangs));
+        }
+        _ => {}
+    }
+    let Ok(found) = walk.end else { return Ok(None) };
+    match found.stat.kind {
+        FileKind::Regular => match view.read(&found.path, TEXT_LIMIT) {
+            Ok(text) => Ok(Some(text)),
+            Err(error @ (LookError::TooLarge { .. } | LookError::OtherFilesystem | LookError::Errno(_))) => {
+                Err(fault(error.to_string(), End::Open))
+            }
+            Err(_) => Ok(None),
+        },
+        FileKind::Fifo => Err(fault("a FIFO, on which sshd waits for ever".into(), End::Hangs)),
+        // It can be opened, and no line comes of it.
+        FileKind::Directory => Ok(Some(Vec::new())),
+        FileKind::Socket | FileKind::Symlink => Ok(None),
+        kind @ (FileKind::CharDevice | FileKind::BlockDevice) => {
+            Err(fault(kind.words().to_owned(), End::Open))
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -289,6 +336,7 @@ impl Reader<'_> {
                     file: at.file.clone(),
                     line: Some(at.line),
                     why: format!("@include {name}: cannot be read"),
+                    end: End::Fails,
                 });
             };
             self.push(wanted, must_fail(at, format!("@include {name}"), level))?;
@@ -348,9 +396,10 @@ impl Reader<'_> {
         }
         self.includes += 1;
         if self.includes > MAX_INCLUDES {
-            return Err(Fault { file: PathBuf::from(name), line: None, why: "too many includes".into() });
+            let why = "too many includes".into();
+            return Err(Fault { file: PathBuf::from(name), line: None, why, end: End::Fails });
         }
-        match open(self.view, name) {
+        match open(self.view, name)? {
             Some((file, text)) => {
                 self.file(&file, &text, wanted, depth + 1, level)?;
                 Ok(true)
@@ -367,7 +416,8 @@ impl Reader<'_> {
             _ => return Ok(()),
         };
         if stack.len() >= MAX_RULES {
-            return Err(Fault { file: rule.at.file, line: Some(rule.at.line), why: "too many rules".into() });
+            let why = "too many rules".into();
+            return Err(Fault { file: rule.at.file, line: Some(rule.at.line), why, end: End::Fails });
         }
         stack.push(rule);
         Ok(())

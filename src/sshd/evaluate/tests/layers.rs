@@ -214,7 +214,12 @@ fn links_out_of_the_home_are_not_for_repair() {
 fn red_hat_lets_the_group_ssh_keys_read_host_keys() {
     let mut bed = Bed::any();
     bed.file("/etc/os-release", 0o644, 0, 0, b"ID=\"rhel\"\nVERSION_ID=\"8.9\"\n");
-    bed.file("/usr/sbin/sshd", 0o755, 0, 0, b"\x7fELF OpenSSH_8.0p1\0").dir("/var/empty/sshd", 0o711, 0, 0);
+    bed.file("/usr/sbin/sshd", 0o755, 0, 0, &crate::view::memory::program("OpenSSH_8.0p1\0")).dir(
+        "/var/empty/sshd",
+        0o711,
+        0,
+        0,
+    );
     bed.append("/etc/group", "ssh_keys:x:998:\n");
     for kind in ["rsa", "ecdsa", "ed25519"] {
         bed.chown(&format!("/etc/ssh/ssh_host_{kind}_key"), 0, 998);
@@ -367,7 +372,7 @@ fn hostile_bytes_in_any_file_are_no_panic() {
 #[test]
 fn an_sshd_that_does_not_tell_its_version_is_judged_as_a_current_one() {
     let mut bed = Bed::debian();
-    bed.remove("/var/lib/dpkg/status").file("/usr/sbin/sshd", 0o755, 0, 0, b"\x7fELF");
+    bed.remove("/var/lib/dpkg/status").file("/usr/sbin/sshd", 0o755, 0, 0, &crate::view::memory::program(""));
     assert_eq!(Build::detect(&bed.tree).version, None);
     let answer = bed.ask("u", &[key(1)]);
     assert_eq!(answer.verdict, Verdict::Accept, "{:?}", answer.findings);
@@ -410,4 +415,16 @@ fn what_lies_on_a_filesystem_that_is_not_there_is_neither_missing_nor_wrong() {
         "overlay /etc overlay lowerdir=/sysroot/etc,upperdir=/sysroot/var/lib/overlay/1/etc 0 0\n",
     );
     assert_eq!(overlay.ask("u", &[key(1)]).verdict, Verdict::Unknown, "another /etc is in use");
+}
+
+#[test]
+fn a_default_that_decides_is_a_step() {
+    let bed = Bed::debian();
+    let answer = bed.ask("u", &[key(1)]);
+    for keyword in
+        ["StrictModes", "AuthorizedKeysFile", "PubkeyAcceptedAlgorithms", "the Deny and Allow lists"]
+    {
+        let step = answer.trace.iter().find(|step| step.step == keyword);
+        assert!(step.is_some_and(|step| step.detail.contains("default")), "{keyword}: {step:?}");
+    }
 }

@@ -262,7 +262,13 @@ fn passwd_shadow_group_shell_and_pam() {
             "RP5",
             "u",
             |b| {
-                b.field("/etc/passwd", "u", 6, "/srv/sh").file("/srv/sh", 0o644, 0, 0, b"\x7fELF");
+                b.field("/etc/passwd", "u", 6, "/srv/sh").file(
+                    "/srv/sh",
+                    0o644,
+                    0,
+                    0,
+                    &crate::view::memory::program(""),
+                );
             },
             R,
             R,
