@@ -200,7 +200,7 @@ impl<'a> Tree<'a> {
         let device = top.itself()?.stat()?.dev;
         let (tally, extent) = (Tally::new(), Survey::Whole);
         let ours = root.crossing() == Crossing::Never;
-        let inodes = if ours { Inodes::of(device).map(Arc::new) } else { None };
+        let inodes = if ours { Inodes::of(top, device).map(Arc::new) } else { None };
         Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent, inodes })
     }
 

@@ -8,9 +8,11 @@
 
 use crate::probe::ReadAt;
 use crate::probe::inode_table::{InodeTable, TableInode};
+use crate::root::Directory;
 use crate::root::entries::{DT_DIR, DT_UNKNOWN};
 use crate::sys;
 use crate::sys::inode::Statx;
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, fstatfs};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -29,9 +31,13 @@ pub(super) struct Inodes {
 }
 
 impl Inodes {
-    /// The table on the block device of this number (`st_dev`), `None` where there is none to be read. Nothing depends on
-    /// it: without a table the kernel is asked for each name.
-    pub(super) fn of(number: u64) -> Option<Self> {
+    /// The table of the filesystem of this directory, on the block device of this number (`st_dev`); `None` where there is
+    /// none to be read. Nothing depends on it: without a table the kernel is asked for each name.
+    pub(super) fn of(top: &Directory, number: u64) -> Option<Self> {
+        // The bytes of another filesystem may look like a table.
+        if fstatfs(top).ok()?.filesystem_type() != EXT4_SUPER_MAGIC {
+            return None;
+        }
         let device = sys::block::open_number(number).ok()?;
         let size = sys::block::size(&device).ok()?;
         let table = InodeTable::read(&Device { file: &device, size }).ok()??;
