@@ -23,7 +23,7 @@ mod lock;
 mod prune;
 pub mod record;
 
-pub use load::{LoadedRun, RunState, RunSummary, Step, history, load};
+pub use load::{LoadedRun, RunState, RunSummary, Step, history, load, state_now};
 pub use lock::VolumeLock;
 pub use prune::{Pruned, prune};
 use record::{Batch, Begin, Ending, Intent, Record, Saved};

@@ -187,6 +187,12 @@ impl LoadedRun {
         Ok(paths)
     }
 
+    /// Where old content is kept on the helper.
+    #[must_use]
+    pub fn saved_path(&self, saved: &Saved) -> PathBuf {
+        self.dir.join(SAVED).join(&saved.file)
+    }
+
     /// Old content, checked against what was recorded of it.
     ///
     /// # Errors
@@ -195,7 +201,7 @@ impl LoadedRun {
         if saved.file.is_empty() || saved.file.contains('/') {
             bail!("no content was saved");
         }
-        let path = self.dir.join(SAVED).join(&saved.file);
+        let path = self.saved_path(saved);
         let content = read(&path)?;
         if content.len() as u64 != saved.size || sha256(&content) != saved.sha256 {
             bail!("{} is damaged: it is not what was saved", path.display());
@@ -472,15 +478,21 @@ pub fn history(state: &Path) -> Result<Vec<RunSummary>> {
     Ok(runs)
 }
 
+/// How a run stands: one without an end may be going on still.
+#[must_use]
+pub fn state_now(state: &Path, run: &LoadedRun) -> RunState {
+    let holder = lock::held_by(state, &run.begin.lock);
+    let running = run.ending.is_none() && holder.is_some_and(|holder| holder.contains(&run.begin.run));
+    if running { RunState::Running } else { run.state() }
+}
+
 fn summary(state: &Path, run: String) -> RunSummary {
     match load(state, &run) {
         Err(_) => {
             RunSummary { run, begin: None, changes: 0, actions: 0, entries: 0, state: RunState::Damaged }
         }
         Ok(loaded) => {
-            let holder = lock::held_by(state, &loaded.begin.lock);
-            let running = loaded.ending.is_none() && holder.is_some_and(|holder| holder.contains(&run));
-            let state = if running { RunState::Running } else { loaded.state() };
+            let state = state_now(state, &loaded);
             RunSummary {
                 run,
                 changes: loaded.changes,

@@ -291,6 +291,19 @@ pub struct Batch {
     pub dirs: Vec<BatchDir>,
 }
 
+impl Batch {
+    /// The directories by their whole paths.
+    pub fn directories(&self) -> impl Iterator<Item = (PathBuf, &BatchDir)> {
+        self.dirs.iter().scan(PathBuf::new(), |path, dir| {
+            for _ in 0..dir.up {
+                path.pop();
+            }
+            path.push(dir.path.to_path());
+            Some((path.clone(), dir))
+        })
+    }
+}
+
 /// Entries of one directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchDir {

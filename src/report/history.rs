@@ -3,7 +3,10 @@
 use super::escape;
 use super::json::SCHEMA;
 use super::output::Style;
-use crate::journal::{LoadedRun, Pruned, RunSummary, Step};
+use super::text::counted;
+use crate::journal::clock::readable;
+use crate::journal::record::{Group, Intent, Inverse};
+use crate::journal::{LoadedRun, Pruned, RunState, RunSummary, Step};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -73,15 +76,29 @@ fn summary(run: &RunSummary) -> Value {
     })
 }
 
-/// One run, a line a change.
+/// One run: what it was about, and everything that its journal holds of it, in words.
 ///
 /// # Errors
 /// If a record can't be read.
-pub fn run_text(run: &LoadedRun) -> Result<String> {
+pub fn run_text(run: &LoadedRun, state: RunState) -> Result<String> {
     let mut out = String::new();
     let begin = &run.begin;
     let _ =
         writeln!(out, "{}  {}  {}", begin.run, escape::words(&begin.command), escape::words(&begin.target));
+    let _ = writeln!(out, "  {}, begun {} by process {}", state.word(), readable(begin.started), begin.pid);
+    if let Some(uuid) = &begin.uuid {
+        let kind = begin.filesystem.as_deref().unwrap_or_default();
+        let _ = writeln!(out, "  on {} {}", escape::words(kind), escape::words(uuid));
+    }
+    for user in &begin.users {
+        let _ = writeln!(out, "  user {}", escape::words(user));
+    }
+    if let Some(of) = &begin.undoes {
+        let _ = writeln!(out, "  took back run {}", escape::words(of));
+    }
+    if let Some(by) = &run.undone_by {
+        let _ = writeln!(out, "  undone by run {}", escape::words(by));
+    }
     for damage in &run.damage {
         let _ = writeln!(out, "  damaged: {}", escape::words(damage));
     }
@@ -97,14 +114,23 @@ pub fn run_text(run: &LoadedRun) -> Result<String> {
                     escape::words(&intent.from),
                     escape::words(&intent.to)
                 );
+                if let Some(saved) = saved(run, &intent) {
+                    let _ = writeln!(out, "          saved as {saved}");
+                }
             }
             Step::Batch(batch) => {
-                for dir in &batch.dirs {
+                for (path, dir) in batch.directories() {
                     for group in &dir.groups {
-                        let path = escape::path(&dir.path.to_path());
-                        let (uid, gid) = group.from;
-                        let _ =
-                            writeln!(out, "  {mark} {} entries of {uid}:{gid} in {path}", group.names.len());
+                        let _ = writeln!(
+                            out,
+                            "  {mark} {} of {} in {}",
+                            counted(group.names.len() as u64, "entry", "entries"),
+                            before(group),
+                            escape::path(&path)
+                        );
+                        for name in &group.names {
+                            let _ = writeln!(out, "          {}", escape::bytes(&name.0));
+                        }
                     }
                 }
             }
@@ -113,11 +139,36 @@ pub fn run_text(run: &LoadedRun) -> Result<String> {
     Ok(out)
 }
 
+/// What the entries were before: owner, and what else is put back.
+fn before(group: &Group) -> String {
+    let mut words = format!("{}:{}", group.from.0, group.from.1);
+    if let Some(mode) = group.mode {
+        let _ = write!(words, ", mode {mode:04o}");
+    }
+    if let Some(flags) = group.flags {
+        let _ = write!(words, ", flags {flags:#x}");
+    }
+    if group.caps.is_some() {
+        words.push_str(", with capabilities");
+    }
+    words
+}
+
+/// The file on the helper that has the old content.
+fn saved(run: &LoadedRun, intent: &Intent) -> Option<String> {
+    match &intent.undo {
+        Inverse::Replaced { saved: Some(saved), .. } | Inverse::Removed { saved: Some(saved), .. } => {
+            Some(escape::path(&run.saved_path(saved)))
+        }
+        _ => None,
+    }
+}
+
 /// One run for a machine.
 ///
 /// # Errors
 /// If a record can't be read.
-pub fn run_json(run: &LoadedRun) -> Result<Value> {
+pub fn run_json(run: &LoadedRun, state: RunState) -> Result<Value> {
     let mut steps = Vec::new();
     for index in 0..run.len() {
         match run.step(index)? {
@@ -126,24 +177,52 @@ pub fn run_json(run: &LoadedRun) -> Result<Value> {
                 "path": escape::json(intent.path.to_path().as_os_str()),
                 "from": intent.from,
                 "to": intent.to,
+                "saved": saved(run, &intent),
                 "done": run.is_finished(index),
             })),
             Step::Batch(batch) => {
                 let entries: usize =
                     batch.dirs.iter().flat_map(|dir| &dir.groups).map(|group| group.names.len()).sum();
-                steps.push(
-                    json!({ "action": "chown-tree", "entries": entries, "done": run.is_finished(index) }),
-                );
+                let directories: Vec<Value> = batch
+                    .directories()
+                    .flat_map(|(path, dir)| {
+                        let path = escape::json(path.as_os_str());
+                        dir.groups.iter().map(move |group| {
+                            let names: Vec<_> =
+                                group.names.iter().map(|name| escape::json(&name.to_os_string())).collect();
+                            json!({
+                                "path": path,
+                                "owner": group.from.0,
+                                "group": group.from.1,
+                                "mode": group.mode.map(|mode| format!("{mode:04o}")),
+                                "flags": group.flags,
+                                "names": names,
+                            })
+                        })
+                    })
+                    .collect();
+                steps.push(json!({
+                    "action": "chown-tree",
+                    "entries": entries,
+                    "directories": directories,
+                    "done": run.is_finished(index),
+                }));
             }
         }
     }
+    let begin = &run.begin;
     Ok(json!({
         "schema": SCHEMA,
         "command": "history",
         "version": env!("CARGO_PKG_VERSION"),
-        "run": run.begin.run,
-        "target": run.begin.target,
-        "uuid": run.begin.uuid,
+        "run": begin.run,
+        "state": state.word(),
+        "started": begin.started,
+        "users": begin.users,
+        "undoes": begin.undoes,
+        "undone_by": run.undone_by,
+        "target": begin.target,
+        "uuid": begin.uuid,
         "damage": run.damage,
         "steps": steps,
         "error": null,

@@ -22,10 +22,11 @@ pub(super) fn history(args: &HistoryArgs) -> ExitCode {
             }
         }),
         Some(run) => journal::load(&state, run).and_then(|run| {
+            let now = journal::state_now(&state, &run);
             if args.output.json {
-                Ok(super::pretty(&history::run_json(&run)?))
+                Ok(super::pretty(&history::run_json(&run, now)?))
             } else {
-                history::run_text(&run)
+                history::run_text(&run, now)
             }
         }),
     };

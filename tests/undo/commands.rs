@@ -239,3 +239,53 @@ fn a_dry_run_the_repair_and_the_history_count_the_same() {
     let undo = history(&world.state).unwrap().remove(1);
     assert_eq!(undo.actions, real.0);
 }
+
+#[test]
+fn the_history_of_a_run_tells_everything_that_its_journal_holds() {
+    let world = small_root("history-run");
+    world.dir("/home/u/data/more/deep", 0o755, 0, 0);
+    world.file("/home/u/data/more/deep/a", 0o644, 0, 0, "a");
+    world.file("/home/u/data/tool", 0o4755, 0, 0, "b");
+    world.file("/home/u/data/caf\u{e9}", 0o644, 0, 0, "c");
+    for path in ["/home/u/data", "/home/u/data/more", "/home/u/.ssh/authorized_keys"] {
+        std::os::unix::fs::chown(world.at(path), Some(0), Some(0)).unwrap();
+    }
+    fs::write(world.at("/home/u/.ssh/authorized_keys"), "").unwrap();
+    let key = world.state.join("../key.pub");
+    fs::write(&key, KEY).unwrap();
+    let arguments = ["repair", "--yes", "--user", "u", "--key", key.to_str().unwrap(), "volume"];
+    expect(&volrescue(&world, &arguments), &[0, 1], "");
+    let (id, _) = runs(&world).remove(0);
+    let output = volrescue(&world, &["history", &id]);
+    expect(&output, &[0], "complete, begun 20");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let saved = world.state.join(&id).join("saved/000");
+    for words in [
+        "user u",
+        "done    chown-tree       /home/u",
+        "1 entry of 0:0 in /home/u/data/more/deep\n          a\n",
+        "1 entry of 0:0, mode 4755 in /home/u/data\n          tool\n",
+        "done    set-mode         /home/u\n          0777 -> 0700",
+        &format!("saved as {}", saved.display()),
+    ] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
+    assert!(saved.is_file());
+    let json = |run: &str| -> serde_json::Value {
+        serde_json::from_slice(&volrescue(&world, &["history", "--json", run]).stdout).unwrap()
+    };
+    let document = json(&id);
+    assert_eq!((&document["state"], &document["users"][0]), (&"complete".into(), &"u".into()));
+    let deep = |step: &serde_json::Value| {
+        step["directories"].as_array().is_some_and(|all| {
+            all.iter().any(|one| one["path"] == "/home/u/data/more/deep" && one["names"][0] == "a")
+        })
+    };
+    assert!(document["steps"].as_array().unwrap().iter().any(deep), "{document:#}");
+
+    expect(&volrescue(&world, &["undo", "--yes", &id]), &[0], "");
+    let (undo, _) = runs(&world).remove(1);
+    expect(&volrescue(&world, &["history", &id]), &[0], &format!("undone by run {undo}"));
+    expect(&volrescue(&world, &["history", &undo]), &[0], &format!("took back run {id}"));
+    assert_eq!((&json(&id)["undone_by"], &json(&undo)["undoes"]), (&undo.into(), &id.into()));
+}
