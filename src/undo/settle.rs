@@ -5,7 +5,7 @@ use super::step::sweep;
 use super::tree::{each_directory, lost_bits};
 use super::{gone, relock};
 use crate::apply::inode::{CAPABILITY, restore_privilege, to_io, unlocked};
-use crate::journal::record::{Batch, Ending, Intent, Inverse};
+use crate::journal::record::{Batch, Ending, Group, Intent, Inverse};
 use crate::journal::{LoadedRun, Step};
 use crate::root::{Handle, Root};
 use crate::view::FileKind;
@@ -14,8 +14,9 @@ use std::io;
 use std::path::Path;
 
 /// Puts in order what a run that was killed, or that stopped at an error, left half-way, and notes that in its journal,
-/// so that it is done once. Only steps that the run had begun and not finished are touched. Gives the number of things
-/// put in order.
+/// so that it is done once. Of steps that it had finished only the locking flags are put back, which may not have got to
+/// the disk before the volume lost its power: nothing else that a repair finds would show that they are missing. Gives the
+/// number of things put in order.
 ///
 /// # Errors
 /// As the filesystem answers.
@@ -26,14 +27,12 @@ pub fn settle(root: &Root, run: &mut LoadedRun) -> Result<u64> {
     }
     let mut settled = 0;
     for index in (0..run.len()).rev() {
-        if run.is_finished(index) {
-            continue;
-        }
+        let part = if run.is_finished(index) { Part::Flags } else { Part::All };
         match run.step(index)? {
-            Step::Batch(batch) => settled += settle_batch(root, &batch)?,
+            Step::Batch(batch) => settled += settle_batch(root, &batch, part)?,
             Step::Intent(intent) => {
                 let path = intent.path.to_path();
-                settled += settle_intent(root, &path, &intent)
+                settled += settle_intent(root, &path, &intent, part)
                     .with_context(|| format!("putting {} in order", path.display()))?;
             }
         }
@@ -57,10 +56,12 @@ pub fn settle_undo(root: &Root, undo: &mut LoadedRun, of: &LoadedRun) -> Result<
     for index in (0..of.len()).rev() {
         match of.step(index)? {
             // That they are done is only said of their tree.
-            Step::Batch(batch) if !undo.has_finished(batch.of) => settled += settle_batch(root, &batch)?,
+            Step::Batch(batch) if !undo.has_finished(batch.of) => {
+                settled += settle_batch(root, &batch, Part::All)?;
+            }
             Step::Intent(intent) if !undo.has_finished(of.number(index)) => {
                 let path = intent.path.to_path();
-                settled += settle_intent(root, &path, &intent)
+                settled += settle_intent(root, &path, &intent, Part::All)
                     .with_context(|| format!("putting {} in order", path.display()))?;
             }
             _ => {}
@@ -71,7 +72,16 @@ pub fn settle_undo(root: &Root, undo: &mut LoadedRun, of: &LoadedRun) -> Result<
     Ok(settled)
 }
 
-fn settle_intent(root: &Root, path: &Path, intent: &Intent) -> io::Result<u64> {
+/// What of a step is put in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Everything: it may be half-way.
+    All,
+    /// It was done, and later steps may have gone on from there.
+    Flags,
+}
+
+fn settle_intent(root: &Root, path: &Path, intent: &Intent, part: Part) -> io::Result<u64> {
     let mut settled = 0;
     if let Some(before) = &intent.parent {
         let directory = match root.parent(path) {
@@ -79,9 +89,10 @@ fn settle_intent(root: &Root, path: &Path, intent: &Intent) -> io::Result<u64> {
             parent => parent.map_err(to_io)?.0,
         };
         let itself = directory.itself().map_err(to_io)?;
-        if let Inverse::Created { temp, .. }
-        | Inverse::Replaced { temp, .. }
-        | Inverse::Removed { temp, .. } = &intent.undo
+        if let (
+            Inverse::Created { temp, .. } | Inverse::Replaced { temp, .. } | Inverse::Removed { temp, .. },
+            Part::All,
+        ) = (&intent.undo, part)
         {
             settled += u64::from(sweep(&directory, &itself, itself.flags().map_err(to_io)?, temp)?);
         }
@@ -93,7 +104,7 @@ fn settle_intent(root: &Root, path: &Path, intent: &Intent) -> io::Result<u64> {
     };
     match &intent.undo {
         Inverse::Attributes { before, after } => {
-            if after.owner.is_some() {
+            if after.owner.is_some() && part == Part::All {
                 let caps = before.xattr(CAPABILITY);
                 settled += u64::from(put_back(&handle, Some(before.mode), caps, None)?);
             }
@@ -109,20 +120,27 @@ fn settle_intent(root: &Root, path: &Path, intent: &Intent) -> io::Result<u64> {
 }
 
 /// Only entries of which chown takes something away can be half-way.
-fn settle_batch(root: &Root, batch: &Batch) -> Result<u64> {
+fn settle_batch(root: &Root, batch: &Batch, part: Part) -> Result<u64> {
+    let concerns = |group: &Group| {
+        group.flags.is_some() || part == Part::All && (group.mode.is_some() || group.caps.is_some())
+    };
+    if !batch.dirs.iter().flat_map(|dir| &dir.groups).any(concerns) {
+        return Ok(0);
+    }
     let mut settled = 0;
     each_directory(root, batch, |directory, path, dir| {
         let Ok(directory) = directory else { return Ok(()) };
-        for group in
-            dir.groups.iter().filter(|group| group.mode.or(group.flags).is_some() || group.caps.is_some())
-        {
+        for group in dir.groups.iter().filter(|group| concerns(group)) {
             for name in &group.names {
                 let handle = match directory.handle(&name.to_os_string()) {
                     Err(error) if gone(&error) => continue,
                     handle => handle?,
                 };
-                let caps = group.caps.as_ref().map(|caps| caps.0.as_slice());
-                let put = put_back(&handle, group.mode, caps, group.flags).with_context(|| {
+                let (mode, caps) = match part {
+                    Part::All => (group.mode, group.caps.as_ref().map(|caps| caps.0.as_slice())),
+                    Part::Flags => (None, None),
+                };
+                let put = put_back(&handle, mode, caps, group.flags).with_context(|| {
                     format!("putting {} in order", path.join(name.to_os_string()).display())
                 })?;
                 settled += u64::from(put);

@@ -1,6 +1,6 @@
 //! Runs that are killed, and journals that are damaged.
 
-use crate::world::{World, action, broken_home, of, plan, run};
+use crate::world::{World, action, broken_home, of, plan, run, unlock};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -385,6 +385,32 @@ fn a_run_killed_by_a_signal_is_run_again_or_undone() {
         }
     }
     assert!(interrupted >= 3, "only {interrupted} runs were hit");
+}
+
+/// The helper's journal says that a step is done, and the volume lost the end of it.
+#[test]
+fn flags_that_only_the_volume_lost_with_its_power_are_put_back() {
+    let world = broken_home("lost-flags");
+    let (mut journal, lock) = world.begin("repair");
+    let id = journal.run_id().unwrap().to_owned();
+    assert!(apply(&world.root(), &plan(&world), &mut journal, &mut Unwatched).error.is_none());
+    drop((journal, lock));
+    let locked = ["/home/u/.ssh", "/home/u/.ssh/authorized_keys", "/home/u/data/fixed", "/home/u/data/log"];
+    let flags = locked.map(|path| world.flags(path));
+    assert_eq!(flags, [0x10, 0x10, 0x10, 0x20]);
+    let repaired = world.manifest();
+    for path in locked {
+        unlock(&world.at(path));
+    }
+    assert!(locked.iter().all(|path| world.flags(path) == 0));
+    assert_eq!(settle(&world.root(), &mut world.load(&id)).unwrap(), 4);
+    assert_eq!(locked.map(|path| world.flags(path)), flags);
+    assert_eq!(timeless(&world.manifest()), timeless(&repaired), "nothing else is touched");
+    // That run is in order now; who takes the flags away after that means it.
+    for path in locked {
+        unlock(&world.at(path));
+    }
+    assert_eq!(settle(&world.root(), &mut world.load(&id)).unwrap(), 0);
 }
 
 #[test]
