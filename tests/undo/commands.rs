@@ -289,3 +289,88 @@ fn the_history_of_a_run_tells_everything_that_its_journal_holds() {
     expect(&volrescue(&world, &["history", &undo]), &[0], &format!("took back run {id}"));
     assert_eq!((&json(&id)["undone_by"], &json(&undo)["undoes"]), (&undo.into(), &id.into()));
 }
+
+/// A root of this system's programs in which the account files are those of the small root.
+fn running_system(world: &World, arguments: &str) -> Output {
+    let script = format!(
+        r#"
+        mount --bind "$1" "$1"; cd "$1"
+        mkdir -p usr proc tmp run; : >volrescue
+        ln -sfn usr/lib lib; ln -sfn usr/lib64 lib64
+        mount --bind /usr usr; mount -o remount,bind,ro usr; mount --rbind /proc proc; mount --bind "$2" volrescue
+        exec chroot . /volrescue {arguments} /
+        "#
+    );
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "bash", "-euc", &script, "bash"])
+        .arg(&world.volume)
+        .arg(env!("CARGO_BIN_EXE_volrescue"))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn on_the_running_system_the_account_files_are_locked_as_shadow_utils_lock_them() {
+    let world = small_root("live");
+    let key = world.at("/key.pub");
+    fs::write(&key, KEY).unwrap();
+    let repair = "repair --live --yes --create-user --user new --key /key.pub --state-dir /state";
+    let passwd = fs::read_to_string(world.at("/etc/passwd")).unwrap();
+    let lock = world.at("/etc/passwd.lock");
+    fs::write(&lock, format!("{}\0", std::process::id())).unwrap();
+    expect(&running_system(&world, repair), &[4], &format!("process {} holds", std::process::id()));
+    assert_eq!(fs::read_to_string(world.at("/etc/passwd")).unwrap(), passwd, "nothing is changed");
+    fs::remove_file(&lock).unwrap();
+    expect(&running_system(&world, repair), &[0, 1], "To take this run back");
+    assert!(fs::read_to_string(world.at("/etc/passwd")).unwrap().contains("\nnew:x:1001:"));
+    let left: Vec<_> = fs::read_dir(world.at("/etc"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("lock") || name.contains(&format!(".{}", std::process::id())))
+        .collect();
+    assert_eq!(left, [".pwd.lock"]);
+}
+
+#[test]
+fn a_disk_that_is_pulled_gives_both_errors_with_their_paths() {
+    let world = small_root("pulled");
+    let image = world.volume.with_file_name("pulled.img");
+    let make = || {
+        drop(fs::remove_file(&image));
+        run(Command::new("truncate").args(["-s", "24M"]).arg(&image));
+        run(Command::new("mkfs.ext4").args(["-q", "-d"]).arg(&world.volume).arg(&image));
+    };
+    let repair = |options: &[&str]| {
+        Command::new("python3")
+            .args(["scripts/faulty-disk", "run"])
+            .args(options)
+            .arg(&image)
+            .args(["--", env!("CARGO_BIN_EXE_volrescue"), "repair", "--yes", "--user", "u"])
+            .arg(&image)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("VOLRESCUE_STATE_DIR", &world.state)
+            .output()
+            .unwrap()
+    };
+    let log = world.state.join("../log");
+    make();
+    expect(&repair(&["--log", log.to_str().unwrap()]), &[0, 1], "");
+    let listed = Command::new("python3")
+        .args([&format!("{}/scripts/faulty-disk", env!("CARGO_MANIFEST_DIR")), "list"])
+        .arg(&log)
+        .output()
+        .unwrap();
+    let requests = String::from_utf8(listed.stdout).unwrap().lines().count();
+    let mut both = 0;
+    for at in (1..=requests).rev().step_by(2) {
+        make();
+        let output = repair(&["--fail", &format!("any:0:{at}")]);
+        let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = format!("; then letting go of {} failed:", image.display());
+        both += usize::from(said.contains(&words) && output.status.code() == Some(5));
+        if both == 1 {
+            break;
+        }
+    }
+    assert!(both > 0, "of {requests} requests none gave both errors");
+}
