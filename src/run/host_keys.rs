@@ -59,12 +59,16 @@ pub(super) fn make(
         let Some(kind) = kind_of_name(&path).or((before == Some(Before::Absent)).then_some("ed25519")) else {
             continue;
         };
+        let bits = user.before.effective.required_rsa_size.value;
+        if kind == "rsa" && bits > MOST_BITS {
+            continue;
+        }
         let before = match before {
             Some(Before::Regular { .. }) if !unusable.contains(&place.as_path()) => continue,
             Some(before) => before,
             None => continue,
         };
-        let (private, public) = if dry_run { (Vec::new(), Vec::new()) } else { generate(kind)? };
+        let (private, public) = if dry_run { (Vec::new(), Vec::new()) } else { generate(kind, bits)? };
         let mut public_name = place.clone().into_os_string();
         public_name.push(".pub");
         let public_path = PathBuf::from(public_name);
@@ -99,10 +103,20 @@ fn existing(view: &dyn View, path: &Path) -> Option<Before> {
     }
 }
 
-fn generate(kind: &str) -> Result<(Vec<u8>, Vec<u8>)> {
+/// Of more than this many bits no RSA key is made: it takes minutes, and keys of the other kinds serve as well.
+const MOST_BITS: u32 = 8192;
+/// What ssh-keygen makes without being told.
+const USUAL_BITS: u32 = 3072;
+
+/// `bits`: what RequiredRSASize asks for.
+fn generate(kind: &str, bits: u32) -> Result<(Vec<u8>, Vec<u8>)> {
     let scratch = PrivateTmpfs::mount().context("making a place in memory for new host keys")?;
     let file = scratch.path().join("key");
-    let output = Command::new("ssh-keygen")
+    let mut command = Command::new("ssh-keygen");
+    if kind == "rsa" {
+        command.args(["-b", &bits.max(USUAL_BITS).to_string()]);
+    }
+    let output = command
         .args(["-q", "-N", "", "-C", "", "-t", kind, "-f"])
         .arg(&file)
         .stdin(Stdio::null())

@@ -5,7 +5,11 @@
 //! `target/trees/bookworm`, which `scripts/prepare --trees` makes. Trees of Debian 11 and 13 beside it are asked too.
 //! `VOLRESCUE_CONFIGS=N` sets the number of generated configurations, `VOLRESCUE_SEED=N` the first seed.
 
-#![expect(clippy::disallowed_methods, reason = "the tests prepare the tree from outside and run its sshd")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "the tests prepare the tree from outside, run its sshd and tell how many configurations they held against it"
+)]
 
 mod cases;
 mod compare;
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
                 if let Some(reason) = reason_here {
                     return Err(Failed::from(reason));
                 }
-                agree(&tree, &cases()).map_err(|error| Failed::from(format!("{error:#}")))
+                agree(&tree, name, &cases()).map_err(|error| Failed::from(format!("{error:#}")))
             });
             trials.push(trial.with_ignored_flag(reason.is_some() && !required));
         }
@@ -56,7 +60,7 @@ fn tree_of(suite: &str) -> PathBuf {
     given.map_or_else(|| trees.join(suite), PathBuf::from)
 }
 
-fn agree(tree: &Path, cases: &[Case]) -> Result<()> {
+fn agree(tree: &Path, name: &str, cases: &[Case]) -> Result<()> {
     if !tree.join("usr/sbin/sshd").exists() {
         let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/prepare");
         let _ = Command::new(prepare).arg("--trees").stdin(Stdio::null()).output();
@@ -71,5 +75,6 @@ fn agree(tree: &Path, cases: &[Case]) -> Result<()> {
         bail!("{count} disagreements in {total} configurations:\n\n{}", shown.join("\n\n"));
     }
     ensure!(total > 0, "no configuration was tried");
+    println!("{}: {total} {name} configurations agree with sshd -T", tree.display());
     Ok(())
 }

@@ -28,6 +28,8 @@ const REPAIRS: &str = include_str!("differential/repairs.tsv");
 const PRELUDE: &str = include_str!("differential/prelude.sh");
 /// What no diagnosis may need: half a minute of processor time, half a GiB of memory.
 const BOUNDS: &[&str] = &["prlimit", "--cpu=30", "--as=536870912"];
+/// Volumes whose configuration a repair has edited, each asked with `sshd -t`.
+static EDITED: AtomicUsize = AtomicUsize::new(0);
 /// Between the mutations of a line of the regressions.
 const THEN: &str = " ;;; ";
 
@@ -198,6 +200,7 @@ impl Trial {
             arguments.push(tree.path.as_os_str());
             volrescue(&arguments)
         };
+        let took = judge::takes_its_configuration(&tree.path)?;
         let run = repair(&[])?;
         // What cannot be understood or is not safe to touch is told, and left.
         if ![0, 1].contains(&run.code) {
@@ -213,6 +216,9 @@ impl Trial {
             });
         }
         let document = run.json()?;
+        let changed = document.actions("changed");
+        let edited = changed.iter().any(|(_, path)| path.to_string_lossy().contains("sshd_config"));
+        let takes = !edited || judge::takes_its_configuration(&tree.path)?;
         let real = judge::login_with(&tree.path, self.login, &keys.private(self.key))?;
         let now = self.diagnose(keys, &tree)?;
         let mut agreement =
@@ -233,6 +239,13 @@ impl Trial {
                     ours = format!("refuse, though {} is for {class}", finding["check"]);
                     agreement = Agreement::Disagree;
                 }
+            }
+        }
+        if edited {
+            EDITED.fetch_add(1, Ordering::Relaxed);
+            if !takes && (took || real.accepted) {
+                ours = "sshd -t refuses the edited configuration".into();
+                agreement = Agreement::Disagree;
             }
         }
         let second = repair(&[])?.expect(&[0, 1])?.json()?;
@@ -424,6 +437,9 @@ pub(crate) fn run() -> Result<bool> {
         println!("{suite:10} {word:15} {number}");
     }
     let bad = bad.load(Ordering::Relaxed);
+    if repair {
+        println!("sshd -t after an edit of its configuration: {} times", EDITED.load(Ordering::Relaxed));
+    }
     println!("{total} volumes, seed {seed}: {bad} disagreements");
     Ok(bad == 0)
 }
