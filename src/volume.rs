@@ -287,6 +287,7 @@ fn with_path(error: anyhow::Error, target: &Target) -> anyhow::Error {
 }
 
 /// What this machine must have.
+#[expect(clippy::disallowed_methods, reason = "the helper's own /")]
 fn check_helper() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Refusal::target("volrescue must run as root: it opens disks and mounts them")

@@ -155,6 +155,17 @@ fn write(builder: &mut Builder<'_>, file: &KeyFile, keys: &[&PublicKey], reach: 
             } else {
                 (found.stat.mode, found.stat.uid, found.stat.gid)
             };
+            if found.stat.nlink > 1 {
+                builder.note(format!(
+                    "{} gets a file of its own: the other {} of the old one keep what it had",
+                    found.path.display(),
+                    if found.stat.nlink == 2 {
+                        "name".to_owned()
+                    } else {
+                        format!("{} names", found.stat.nlink - 1)
+                    }
+                ));
+            }
             let content = authorized_keys::append(&old, lines);
             let path = found.path.clone();
             builder.push(

@@ -351,6 +351,15 @@ fn a_hard_link_to_anothers_file_is_not_copied_for_the_user() {
 }
 
 #[test]
+fn a_file_with_two_names_of_the_users_own_is_replaced_with_a_note() {
+    let mut bed = Bed::debian();
+    bed.tree.nodes.get_mut(Path::new(KEYS)).unwrap().stat.nlink = 2;
+    let plan = plan(&bed, &Wish { keys: vec![key(9)], ..wish() });
+    assert!(plan.actions.iter().any(|action| matches!(action.change, Change::WriteFile { .. })));
+    assert!(plan.notes.iter().any(|note| note.contains("the other name of the old one")), "{:?}", plan.notes);
+}
+
+#[test]
 fn who_shares_the_home_is_not_locked_out() {
     let mut bed = Bed::debian();
     let mut passwd = bed.tree.nodes[Path::new("/etc/passwd")].content.clone();

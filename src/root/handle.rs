@@ -1,5 +1,10 @@
 //! One inode of the volume, held but not opened.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "by /proc/self/fd of the inode that is held, never by its name"
+)]
+
 use super::{Attributes, Directory, Time, attributes, entries, look_error, look_io_error};
 use crate::permissions::acl;
 use crate::sys;

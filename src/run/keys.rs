@@ -200,6 +200,12 @@ impl Pair {
         }
     }
 
+    /// Takes the private half away again.
+    pub(super) fn withdraw(&self) {
+        // It was made by this run a moment ago; what is there if that fails is of no harm.
+        let _ = std::fs::remove_file(&self.file);
+    }
+
     /// Writes the private half, 0600, where nothing is yet.
     ///
     /// # Errors

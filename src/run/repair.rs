@@ -23,6 +23,8 @@ use std::path::Path;
 
 /// How long the login of `--prove` may take.
 const PROVE_SECONDS: u64 = 60;
+/// How the note begins that says where the private half is.
+const NEW_KEY: &str = "the new private key is in";
 
 /// Runs the command.
 pub(super) fn repair(args: &RepairArgs) -> ExitCode {
@@ -147,17 +149,16 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
                     return Err(Refusal::new(ExitCode::Refused, words).into());
                 }
             }
+            let mut pair_written = false;
             if let Some(pair) = &pair {
                 if plan.actions.iter().any(|action| pair.is_in(action)) {
                     pair.write()?;
+                    pair_written = true;
                     let file = pair.file().display();
                     let user = users.first().map_or_else(|| "USER".into(), |(name, _)| name.to_string());
-                    report.notes.insert(
-                        0,
-                        format!(
-                            "the new private key is in {file} (0600); log in with ssh -i {file} {user}@HOST"
-                        ),
-                    );
+                    report
+                        .notes
+                        .insert(0, format!("{NEW_KEY} {file} (0600); log in with ssh -i {file} {user}@HOST"));
                 } else {
                     report
                         .notes
@@ -165,7 +166,7 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
                 }
             }
             let lock = lock.as_mut().filter(|_| !args.no_journal);
-            apply(&session, plan, &state, lock, &stop, report, pair.is_some())?;
+            apply(&session, plan, &state, lock, &stop, report, pair.as_ref().filter(|_| pair_written))?;
         }
         verify(&session, &names, &keys, &client, report);
         if args.prove {
@@ -382,7 +383,7 @@ fn apply(
     lock: Option<&mut VolumeLock>,
     stop: &Stop,
     report: &mut Report,
-    pair_written: bool,
+    pair: Option<&keys::Pair>,
 ) -> Result<()> {
     let paths: Vec<&Path> = plan.actions.iter().map(|action| action.path.as_path()).collect();
     let _accounts = session.lock_accounts(&paths, stop, report)?;
@@ -399,6 +400,17 @@ fn apply(
         tell_tree(result, report);
     }
     report.actions = done.applied;
+    // Where the line was not even begun to be written, the private half is of no use, and in the way of the next try.
+    let has_line =
+        |one: &Applied| pair.is_some_and(|pair| pair.is_in(&one.action)) && may_be_there(&one.outcome);
+    let pair_written = report.actions.iter().any(has_line);
+    if let Some(pair) = pair.filter(|_| !pair_written) {
+        pair.withdraw();
+        report.notes.retain(|note| !note.starts_with(NEW_KEY));
+        report
+            .notes
+            .push(format!("the new key was not added to the volume: {} is removed", pair.file().display()));
+    }
     let ending = match (&done.error, done.stopped) {
         (Some(_), _) => Ending::Failed,
         (None, true) => Ending::Interrupted,
@@ -440,6 +452,11 @@ fn apply(
         return Err(super::signals::interrupted().into());
     }
     ended.map_err(|error| Refusal::failed(format!("the journal can't be ended: {error:#}")).into())
+}
+
+/// Whether what was to be written may be there.
+fn may_be_there(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Changed | Outcome::Unchanged | Outcome::Failed(_))
 }
 
 fn is_unchanged(applied: &Applied) -> bool {

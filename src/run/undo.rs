@@ -158,7 +158,8 @@ fn ending(done: UndoReport, run: &str) -> Result<()> {
     }
     if conflicts > 0 {
         return Err(Refusal::failed(format!(
-            "{conflicts} things were changed since the run and are left as they are"
+            "{} changed since the run and left as it is",
+            crate::report::text::counted(conflicts as u64, "thing was", "things were")
         ))
         .hint(format!("To take the old state all the same: volrescue undo {run} --force"))
         .into());

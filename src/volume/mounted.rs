@@ -250,6 +250,7 @@ impl MountedRoot {
 }
 
 /// The kernel remembers each btrfs device it has seen; a loop device that is no more should not be among them.
+#[expect(clippy::disallowed_methods, reason = "a device of the helper's")]
 pub(super) fn forget(kind: Kind, device: &Path) {
     if kind == Kind::Btrfs
         && let (Some(device), Ok(control)) = (

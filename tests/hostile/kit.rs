@@ -265,16 +265,43 @@ impl World {
 pub(crate) struct Manifest(BTreeMap<PathBuf, String>);
 
 impl Manifest {
-    pub(crate) fn of(tree: &Path) -> Result<Self> {
+    /// Of a tree, or of an image, which is mounted for as long as that takes.
+    pub(crate) fn of(world: &World, target: &Path) -> Result<Self> {
+        if target.is_dir() {
+            return Self::of_tree(target);
+        }
+        let point = world.scratch.join("mounted");
+        fs::create_dir_all(&point)?;
+        let both: [(&str, &Path); 2] = [("F", target), ("P", &point)];
+        world.script("mount -o ro,loop \"$F\" \"$P\"", &both)?;
+        let all = Self::of_tree(&point);
+        // A process that another trial starts holds what this one has open, until it is another program.
+        world.script("for try in $(seq 50); do umount \"$P\" && exit; sleep 0.1; done; exit 1", &both)?;
+        all
+    }
+
+    fn of_tree(tree: &Path) -> Result<Self> {
         let mut all = BTreeMap::new();
         let mut ahead = vec![PathBuf::from("/")];
         while let Some(inside) = ahead.pop() {
             let path = tree.join(inside.strip_prefix("/").unwrap_or(&inside));
-            let stat = fs::symlink_metadata(&path).with_context(|| format!("{}", path.display()))?;
+            let looked = fs::symlink_metadata(&path);
+            if let Err(error) = &looked
+                && error.raw_os_error() == Some(nix::libc::EINVAL)
+            {
+                all.insert(inside, error.to_string());
+                continue;
+            }
+            let stat = looked.with_context(|| format!("{}", path.display()))?;
             let mut facts = facts(&path, &stat)?;
             if stat.is_dir() {
-                let names = fs::read_dir(&path)?.map(|entry| Ok(entry?.file_name()));
-                let names: Vec<OsString> = names.collect::<Result<_>>()?;
+                let names = fs::read_dir(&path).map(|entries| entries.map(|entry| Ok(entry?.file_name())));
+                let names: Vec<OsString> = match names {
+                    Ok(names) => names.collect::<Result<_>>()?,
+                    // A malformed ACL keeps root out too.
+                    Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => Vec::new(),
+                    Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
+                };
                 if names.len() > CROWD {
                     facts.push_str(&crowd(&path, &names)?);
                 } else {
@@ -324,7 +351,10 @@ fn crowd(path: &Path, names: &[OsString]) -> Result<String> {
 fn facts(path: &Path, stat: &fs::Metadata) -> Result<String> {
     let mut hash = DefaultHasher::new();
     if stat.is_file() && stat.len() <= 1 << 16 {
-        hash.write(&fs::read(path)?);
+        match fs::read(path) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {}
+            content => hash.write(&content?),
+        }
     }
     if stat.is_symlink() {
         hash.write(fs::read_link(path)?.as_os_str().as_bytes());
@@ -333,7 +363,14 @@ fn facts(path: &Path, stat: &fs::Metadata) -> Result<String> {
     names.sort();
     for name in names {
         hash.write(name.as_bytes());
-        hash.write(&xattr::get(path, &name)?.unwrap_or_default());
+        match xattr::get(path, &name) {
+            Ok(value) => hash.write(&value.unwrap_or_default()),
+            // Malformed; that it is so can be seen.
+            Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::EOVERFLOW)) => {
+                hash.write(error.to_string().as_bytes());
+            }
+            Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
+        }
     }
     let size = if stat.is_dir() { 0 } else { stat.len() };
     Ok(format!(

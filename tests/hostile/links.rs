@@ -21,6 +21,7 @@ const PATHS: &[(&str, bool)] = &[
     ("etc/ssh/ssh_host_ed25519_key", false),
     ("etc/pam.d/sshd", false),
     ("etc/sudoers.d", true),
+    ("etc/selinux", true),
     ("etc/selinux/config", false),
     ("etc/skel", true),
     ("etc/fstab", false),
@@ -48,6 +49,8 @@ const KINDS: &[(&str, &str)] = &[
     ("fifo", "mkfifo $P"),
     ("zero", "mknod $P c 1 5"),
     ("disk", "mknod $P b 7 0"),
+    ("to-a-fifo", "mkfifo $R/fifo; ln -s /fifo $P"),
+    ("to-a-device", "mknod $R/zero c 1 5; ln -s ../../../../zero $P"),
     ("turned", "if [ \"$D\" ]; then echo x >$P; else mkdir $P; fi"),
 ];
 

@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, reason = "figures on request")]
 
 mod disks;
+mod images;
 mod kit;
 mod links;
 mod own;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let required = std::env::var_os("VOLRESCUE_ROOT_TESTS").is_some_and(|value| value == "require");
-    let trials = [trees::cases(), links::cases(), disks::cases(), own::cases()]
+    let trials = [trees::cases(), links::cases(), disks::cases(), images::cases(), own::cases()]
         .into_iter()
         .flatten()
         .map(|case| {
