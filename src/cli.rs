@@ -339,6 +339,9 @@ pub struct ShellArgs {
     /// Mount the volume so that it can be changed; undo can't take it back.
     #[arg(long)]
     pub writable: bool,
+    /// Run the volume's own shell, with the volume as its /: its programs run on this machine, held back by namespaces.
+    #[arg(long)]
+    pub chroot: bool,
     /// Where runs are journaled: none of them may work on the volume meanwhile.
     #[command(flatten)]
     pub state: StateArgs,

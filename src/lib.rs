@@ -20,7 +20,7 @@
 //! Three floors, dependency downward only:
 //! - *words*: [`run`], [`cli`], [`report`];
 //! - *effects*: [`volume`], [`inventory`], [`apply`], [`journal`], [`undo`], [`prove`],
-//!   [`shell`], over [`root`], over [`sys`];
+//!   [`shell`], [`inside`], over [`root`], over [`sys`];
 //! - *pure*: [`sshd`], [`accounts`], [`keys`], [`permissions`], [`os`], [`plan`], [`finding`], [`view`], [`probe`],
 //!   [`fstab`], [`selinux`], [`userdata`].
 //!
@@ -32,6 +32,7 @@ pub mod cli;
 pub mod error;
 pub mod finding;
 pub mod fstab;
+pub mod inside;
 pub mod inventory;
 pub mod journal;
 pub mod keys;

@@ -1,4 +1,5 @@
-//! A login through the volume's own sshd, in a sandbox: the one place where a program of the volume runs.
+//! A login through the volume's own sshd, in a sandbox. Beside `shell --chroot` the one place where a program of
+//! the volume runs.
 //!
 //! ```text
 //! this process -> sandbox   mount, network, ipc and uts namespaces; tmpfs, overlay over the volume, loopback
@@ -24,7 +25,6 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -196,11 +196,6 @@ fn end(child: &mut Child) {
     if let Err(error) = child.kill().and_then(|()| child.wait()) {
         tracing::error!("a process of the sandbox can't be ended: {error}");
     }
-}
-
-/// The one path that leads to an open directory, whatever its name has become.
-fn through(directory: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
 /// The architecture of a program (the `e_machine` of elf(5)), by the word that Linux has for it; `None` if the bytes are

@@ -26,6 +26,8 @@ pub struct Report {
     pub command: &'static str,
     /// The journal's name for the run; `None` where nothing was journaled.
     pub run: Option<String>,
+    /// What the shell of `shell` ended with. It is not the exit status of volrescue, whose numbers mean other things.
+    pub shell_status: Option<u8>,
     /// What was opened.
     pub target: Option<TargetSummary>,
     /// The target as it was typed, where it could not be opened.

@@ -9,13 +9,16 @@
 //! The kernel ends what is left in a pid namespace with its process 1. Each process asks to be killed when its parent
 //! ends, so that a SIGKILL of this process ends all of them, and their mounts with them.
 //!
-//! Only programs of the helper run: the volume is mounted noexec, nosuid and nodev.
+//! Only programs of the helper run: the volume is mounted noexec, nosuid and nodev. Except with `--chroot`: then the shell is
+//! the volume's own, in network, ipc and uts namespaces too, and it and all that it starts are held as sshd is by `prove`
+//! ([`crate::inside`]): the volume is their `/`, and set-user-id bits and device nodes of the volume stay without effect.
 
 #![expect(clippy::disallowed_methods, reason = "starts the helper's shell")]
 
 use crate::error::{ExitCode, Refusal};
-use crate::volume::{enter_namespace, pick_point};
-use anyhow::{Context, Result, ensure};
+use crate::inside::enter;
+use crate::volume::{enter_namespace, mounts_at, pick_point};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
@@ -27,7 +30,7 @@ use nix::unistd::{Pid, getppid};
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -38,6 +41,11 @@ pub const COMMAND: &str = "enclose";
 pub const VARIABLE: &str = "VOLRESCUE_ROOT";
 /// The program itself, whatever became of its name.
 const SELF: &str = "/proc/self/exe";
+/// The stages.
+const MOUNT: &str = "mount";
+const CHROOT: &str = "chroot";
+const INIT: &str = "init";
+const BECOME: &str = "become";
 /// A volume that is mounted where it is to be seen.
 const MOUNTED: &str = "mounted";
 /// A directory to be shown for reading alone.
@@ -62,10 +70,20 @@ pub enum Shown<'a> {
     },
 }
 
+/// Whose shell it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The helper's, with the volume at a path.
+    Helpers,
+    /// The volume's own, with the volume as its `/`.
+    Volumes,
+}
+
 /// Where the volume will be seen, and what has to be told to the stages.
 #[derive(Debug)]
 pub struct Enclosure {
     point: PathBuf,
+    whose: Whose,
     words: Vec<OsString>,
 }
 
@@ -74,7 +92,7 @@ impl Enclosure {
     ///
     /// # Errors
     /// A [`Refusal`] (3) where there is no namespace or no directory to mount on.
-    pub fn new(shown: Shown<'_>, needed: &[PathBuf]) -> Result<Self> {
+    pub fn new(shown: Shown<'_>, whose: Whose, needed: &[PathBuf]) -> Result<Self> {
         enter_namespace()?;
         let mut words: Vec<OsString> = Vec::new();
         let point = match shown {
@@ -90,7 +108,7 @@ impl Enclosure {
                 point
             }
         };
-        Ok(Self { point, words })
+        Ok(Self { point, whose, words })
     }
 
     /// The value of [`VARIABLE`].
@@ -107,7 +125,8 @@ impl Enclosure {
     pub fn run(&self, only_stderr: bool, stop: &mut dyn FnMut() -> bool) -> Result<u8> {
         let terminal = Terminal::remember();
         let mut command = Command::new(SELF);
-        command.arg(COMMAND).arg("mount").arg("--").args(&self.words);
+        let stage = if self.whose == Whose::Volumes { CHROOT } else { MOUNT };
+        command.arg(COMMAND).arg(stage).arg("--").args(&self.words);
         command.env(PARENT, std::process::id().to_string()).env(VARIABLE, &self.point);
         if only_stderr {
             let stderr = std::io::stderr().as_fd().try_clone_to_owned().context("lending standard error")?;
@@ -178,8 +197,10 @@ impl Terminal {
 #[must_use]
 pub fn stage(name: &str, words: &[OsString]) -> u8 {
     let done = end_with_parent().and_then(|()| match name {
-        "mount" => enclose(words),
-        _ => init(),
+        MOUNT => enclose(words, Whose::Helpers),
+        CHROOT => enclose(words, Whose::Volumes),
+        BECOME => become_volumes(words),
+        _ => init(words),
     });
     done.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "volrescue: {error:#}");
@@ -201,16 +222,28 @@ fn end_with_parent() -> Result<()> {
 }
 
 /// Shows the volume, makes a pid namespace, and waits for its process 1.
-fn enclose(words: &[OsString]) -> Result<u8> {
+fn enclose(words: &[OsString], whose: Whose) -> Result<u8> {
     unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
     if let [how, point, path, device, inode] = words {
         let number = |word: &OsStr| word.to_str().and_then(|word| word.parse::<u64>().ok());
         let id = number(device).zip(number(inode)).context("this command is for volrescue's own use")?;
         show(Path::new(path), id, Path::new(point), how == WRITABLE)?;
     }
-    unshare(CloneFlags::CLONE_NEWPID).context("making a pid namespace")?;
+    let mut spaces = CloneFlags::CLONE_NEWPID;
+    let mut handed: Option<&OsString> = None;
+    if whose == Whose::Volumes {
+        let point = words.get(1).context("this command is for volrescue's own use")?;
+        allow_programs(Path::new(point))?;
+        spaces |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+        handed = Some(point);
+    }
+    unshare(spaces).context("making namespaces")?;
+    if whose == Whose::Volumes {
+        nix::unistd::sethostname("volrescue-chroot").context("naming the namespace")?;
+    }
     let mut init = Command::new(SELF)
-        .args([COMMAND, "init"])
+        .args([COMMAND, INIT, "--"])
+        .args(handed)
         .env(PARENT, std::process::id().to_string())
         .spawn()
         .context("starting the shell")?;
@@ -241,15 +274,36 @@ fn show(path: &Path, id: (u64, u64), point: &Path, writable: bool) -> Result<()>
     mount(none, point, none, flags, none).with_context(|| format!("restricting {}", point.display()))
 }
 
+/// Lifts noexec from the volume's mounts, for this mount namespace alone.
+fn allow_programs(point: &Path) -> Result<()> {
+    for (at, read_only) in mounts_at(point) {
+        let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        flags.set(MsFlags::MS_RDONLY, read_only);
+        mount(None::<&str>, &at, None::<&str>, flags, None::<&str>)
+            .with_context(|| format!("allowing programs on {}", at.display()))?;
+    }
+    Ok(())
+}
+
 /// Process 1: starts the shell, takes the dead, and ends with it.
-fn init() -> Result<u8> {
+fn init(words: &[OsString]) -> Result<u8> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).context("mounting /proc")?;
-    let shell = shell();
-    let child = Command::new(&shell)
-        .env_remove(PARENT)
-        .spawn()
-        .with_context(|| format!("starting {}", shell.display()))?;
+    let mut command = match words {
+        [] => Command::new(shell()),
+        // It keeps what the other must not have, so it does not become that itself.
+        [point, ..] => {
+            let mut command = Command::new(SELF);
+            command.args([COMMAND, BECOME, "--"]).arg(point);
+            command
+        }
+    };
+    if words.is_empty() {
+        command.env_remove(PARENT);
+    } else {
+        command.env(PARENT, std::process::id().to_string());
+    }
+    let child = command.spawn().context("starting the shell")?;
     let shell = Pid::from_raw(i32::try_from(child.id()).context("waiting for the shell")?);
     loop {
         match waitpid(None, None) {
@@ -263,6 +317,26 @@ fn init() -> Result<u8> {
             Err(errno) => return Err(errno).context("waiting for the shell"),
         }
     }
+}
+
+/// Goes into the volume and becomes its shell.
+fn become_volumes(words: &[OsString]) -> Result<u8> {
+    let [point] = words else { bail!("this command is for volrescue's own use") };
+    let terminal = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
+    enter(Path::new(point), &["tmp"])?;
+    let shell = ["/bin/bash", "/bin/sh"].map(Path::new).into_iter().find(|path| path.is_file());
+    let shell = shell.context("the volume has neither /bin/bash nor /bin/sh")?;
+    let error = Command::new(shell)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .env("USER", "root")
+        .env("SHELL", shell)
+        .env("TERM", terminal)
+        .env("PS1", "[volume] \\w \\$ ")
+        .env(VARIABLE, "/")
+        .exec();
+    Err(error).with_context(|| format!("starting {} of the volume", shell.display()))
 }
 
 /// The operator's own shell, else the best that is there.

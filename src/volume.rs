@@ -41,6 +41,7 @@ pub use list::{ListedDisk, ListedPart, list};
 pub use luks::{Keys, NoKeys};
 pub use mount::{enter_namespace, pick_point};
 pub use mounted::{Branch, IsRight, Journal, MountMode, MountedRoot, RootInfo, Unmounted};
+pub use proc::mounts_at;
 pub use scratch::{OnProgress, Progress};
 pub use target::{BackingFiles, Live, Target, TargetKind, volume_id};
 pub use tmpfs::PrivateTmpfs;
@@ -100,6 +101,7 @@ impl Volume {
                 Content::Directory(directory::open_directory(target, access)?)
             }
             TargetKind::Block | TargetKind::Image => {
+                mapped::stop_orphans();
                 let disk = Disk::open(target, access)?;
                 let layout = layout(&disk, disk.sector_size).map_err(|error| unreadable(target, error))?;
                 notes.extend(layout.table.notes.iter().cloned());

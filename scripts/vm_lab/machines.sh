@@ -125,11 +125,12 @@ give() { scp -q "${ssh_options[@]/-p/-P}" "${@:2}" "root@127.0.0.1:$1"; }
 
 # wait_for_login NAME USER: until SSH lets USER in; says how long it took.
 wait_for_login() {
-    local name=$1 user=$2 start=$SECONDS asked=
+    local name=$1 user=$2 start=$SECONDS asked=0 prompts
     while ! ssh "${ssh_options[@]}" "$user@127.0.0.1" true </dev/null 2>"$work/$name.ssh"; do
-        if [ -z "$asked" ] && grep -q 'unlock disk' "$work/$name.log" 2>/dev/null; then
+        prompts=$(grep -ao 'unlock disk' "$work/$name.log" 2>/dev/null | wc -l)
+        if [ "$prompts" -gt "$asked" ]; then
             qmp_type "$name" "$passphrase"
-            asked=1
+            asked=$prompts
         fi
         kill -0 "$(cat "$work/$name.pid")" 2>/dev/null || { say "$name stopped by itself:"; tail -n 15 "$work/$name.log" >&2; return 1; }
         if [ $((SECONDS - start)) -gt "${VOLRESCUE_LAB_PATIENCE:-600}" ]; then
@@ -202,6 +203,39 @@ let_go() {
     refused="refused while udev held it; "
 }
 
+# wrong_three_times: no key opens it, and nothing stays of the attempts.
+wrong_three_times() {
+    local typed
+    typed=$( (for i in 1 2 3; do sleep 12; echo wrong; done; sleep 20) | guest_typing "/root/lab/volrescue diagnose $(volume_of 1) --user admin; echo status \$?" 2>&1 | tee -a "$log")
+    grep -q 'status 3' <<<"$typed" || { fails "three wrong passphrases; see $log"; return 1; }
+    guest 'echo wrong >/root/lab/wrong'
+    run_volrescue 3 diagnose "$(volume_of 1)" --user admin --luks-key /root/lab/wrong || return 1
+    [ "$(leftovers)" = "$before" ] || { diff <(echo "$before") <(leftovers) >&2; fails 'something is left of a wrong key'; return 1; }
+}
+
+# taken_back: undo and repair again.
+taken_back() {
+    local run
+    run=$(grep -ao 'volrescue undo [0-9TZ]*-[0-9a-f]*' "$log" | tail -n 1 | cut -d' ' -f3)
+    run_volrescue 0 undo "$run" --yes --luks-key /root/lab/passphrase || return 1
+    run_volrescue 1 diagnose "$(volume_of 1)" "${options[@]}" || return 1
+    run_volrescue 0 repair "$(volume_of 1)" "${options[@]}" --key /root/lab/key.pub --create-user --yes
+}
+
+# killed: SIGKILL while the devices are there. Mapped ones go by themselves; an array is stopped by the next run.
+killed() {
+    local words="$(volume_of 1) $with"
+    ! has_word "$layout" "$with_passphrase" || words="$words --luks-key /root/lab/passphrase"
+    printf '# SIGKILL to volrescue shell --writable %s\n' "$words" >>"$log"
+    guest "sleep 300 </dev/null >/root/lab/killed 2>&1 | /root/lab/volrescue shell --writable $words >/root/lab/killed 2>&1 & pid=\$!
+        for i in \$(seq 100); do grep -q 'leave with exit' /root/lab/killed && break; sleep 0.3; done
+        cat /root/lab/killed; dmsetup ls; losetup -a; cat /proc/mdstat; kill -9 \$pid; sleep 1; pkill -xf 'sleep 300'; true" >>"$log" 2>&1
+    grep -q 'leave with exit' "$log" || { fails "the shell did not start; see $log"; return 1; }
+    # Nothing but an array outlives it, and that as long as no run comes by.
+    ! has_word "$layout" "$two_disks" || run_volrescue 0 diagnose "$(volume_of 1)" "${options[@]}" || return 1
+    [ "$(leftovers)" = "$before" ] || { diff <(echo "$before") <(leftovers) >&2; fails 'something is left of a run that was killed'; return 1; }
+}
+
 # lab LAYOUT: builds, breaks, repairs, looks, boots.
 lab() {
     layout=$1
@@ -238,7 +272,9 @@ lab() {
         # A person: wrong at first, then right.
         typed=$( (sleep 6; echo wrong; sleep 12; printf '%s\n' "$passphrase"; sleep 20) | guest_typing "/root/lab/volrescue diagnose $(volume_of 1) --user admin; echo status \$?" 2>&1 | tee -a "$log")
         grep -q 'status 0' <<<"$typed" || { fails "the passphrase typed on a terminal; see $log"; return 1; }
+        wrong_three_times && taken_back || return 1
     fi
+    killed || return 1
     after=$(leftovers)
     for n in $(seq $disks); do unplug "$n"; drop_disk "$n"; done
     [ "$before" = "$after" ] || { diff <(echo "$before") <(echo "$after") >&2; fails 'something is left'; return 1; }

@@ -4,6 +4,7 @@
 import json
 import socket
 import sys
+import time
 
 
 def main():
@@ -13,7 +14,11 @@ def main():
         # Not a command of QMP: the words are typed on the serial console, whose socket PATH is.
         with socket.socket(socket.AF_UNIX) as console:
             console.connect(path)
-            console.sendall(arguments["text"].encode() + b"\n")
+            # QEMU drops what the machine has not read when the connection ends, and the machine reads a few bytes at a time.
+            for byte in arguments["text"].encode() + b"\n":
+                console.sendall(bytes([byte]))
+                time.sleep(0.05)
+            time.sleep(3)
         return 0
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.settimeout(30)

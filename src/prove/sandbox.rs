@@ -2,7 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "makes a tmpfs of its own and starts the client and sshd")]
 
-use super::{Answer, COMMAND, Key, Login, PARENT, Request, SELF, end, gather, through};
+use super::{Answer, COMMAND, Key, Login, PARENT, Request, SELF, end, gather};
+use crate::inside::through;
 use crate::inventory::Inventory;
 use crate::keys::generate_ed25519;
 use crate::root::{Crossing, Root};

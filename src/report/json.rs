@@ -70,6 +70,7 @@ pub fn document(report: &Report) -> Value {
         "notes": report.notes,
         "dry_run": report.dry_run,
         "predicted": report.predicted.iter().map(|verdict| verdict.word()).collect::<Vec<_>>(),
+        "shell_status": report.shell_status,
         "unmount": report.unmount.word(),
         "report": report.page.as_ref().map(|page| escape::json(page.as_os_str())),
         "error": report.error.as_ref().map(error),

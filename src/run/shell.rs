@@ -7,7 +7,7 @@ use crate::cli::ShellArgs;
 use crate::error::ExitCode;
 use crate::report::output::{self, Style};
 use crate::report::{Report, text};
-use crate::shell::{Enclosure, Shown};
+use crate::shell::{Enclosure, Shown, Whose};
 use anyhow::Result;
 use std::path::Path;
 
@@ -36,11 +36,13 @@ fn open(args: &ShellArgs, report: &mut Report) -> Result<()> {
             Some(point) => Shown::Mount(point),
             None => Shown::Directory { path: &path, id, writable: args.writable },
         };
-        let enclosure = Enclosure::new(shown, &needed)?;
+        let whose = if args.chroot { Whose::Volumes } else { Whose::Helpers };
+        let enclosure = Enclosure::new(shown, whose, &needed)?;
         stop.check()?;
         greet(args, session.mount_point().is_none(), enclosure.point(), report);
         let status = enclosure.run(args.output.json, &mut || stop.asked())?;
         tracing::info!("the shell ended with {status}");
+        report.shell_status = Some(status);
         Ok(())
     })();
     session.close(report, worked)
@@ -51,30 +53,36 @@ fn greet(args: &ShellArgs, directory: bool, point: &Path, report: &mut Report) {
     let style = Style { colour: false, columns: 80 };
     let mut words = text::volume(report, style);
     let how = if args.writable { "WRITABLE" } else { "read-only" };
-    words.push_str(&text::note(
-        &format!(
-            "the volume is at {0} (${1}), {how}, and only this shell sees it; leave with exit",
+    let mut say = |what: &str| words.push_str(&text::note(what, style));
+    if args.chroot {
+        say(
+            "CHROOT: THE VOLUME'S OWN PROGRAMS RUN NOW, ON THIS MACHINE, AS ROOT. If you don't trust them, leave with exit",
+        );
+        say(
+            "they have no network, no devices, no mounts and no processes of this machine; their memory and time have no limit",
+        );
+        say(&format!(
+            "the volume is /, {how}, and only this shell sees it; /tmp, /run and /dev are in memory; leave with exit"
+        ));
+    } else {
+        say(&format!(
+            "the volume is at {} (${}), {how}, and only this shell sees it; leave with exit",
             point.display(),
             crate::shell::VARIABLE
-        ),
-        style,
-    ));
-    if args.writable {
-        words.push_str(&text::note(
-            "what you change here is in no journal: volrescue undo can't take it back",
-            style,
         ));
     }
+    if args.writable {
+        say("what you change here is in no journal: volrescue undo can't take it back");
+    }
     if directory {
-        words.push_str(&text::note("filesystems mounted below the directory are not shown", style));
+        say("filesystems mounted below the directory are not shown");
     }
-    words.push_str(&text::note(
-        "the tools are this helper's; an absolute symbolic link on the volume leads them into this helper",
-        style,
-    ));
-    for note in &report.notes {
-        words.push_str(&text::note(note, style));
+    if !args.chroot {
+        say(
+            "the tools are this helper's; an absolute symbolic link on the volume leads them into this helper",
+        );
     }
+    report.notes.iter().for_each(|note| say(note));
     if !args.output.json {
         // Said by now.
         report.notes.clear();

@@ -4,6 +4,7 @@
 //! - Kernel keyrings are those of the user id, whatever the namespaces: root inside would read and change root's keys.
 //! - A user namespace gives back every capability, and with them mounts, whose memory nobody counts.
 //! - Memory files, System V memory and io_uring are memory of no process: they would pass by the watch over it.
+//! - An ioctl types on the terminal that the process shares with the operator (TIOCSTI; TIOCLINUX pastes on a console).
 //! - A process of a real-time class would keep the helper's processors for itself.
 //!
 //! A call that is taken away looks as on a kernel that never had it (ENOSYS), so that programs go on without.
@@ -17,6 +18,10 @@ use nix::libc::{self, sock_filter, sock_fprog};
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const FIRST_ARGUMENT: u32 = if cfg!(target_endian = "big") { 20 } else { 16 };
+/// Of the second argument the lower half.
+const SECOND_ARGUMENT: u32 = FIRST_ARGUMENT + 8;
+/// `TIOCSTI` and `TIOCLINUX` (asm-generic/ioctls.h).
+const TYPING: [u32; 2] = [0x5412, 0x541c];
 /// `CLONE_NEWUSER` (sched.h).
 const NEW_USER: u32 = 0x1000_0000;
 
@@ -29,6 +34,8 @@ struct Calls {
     absent: &'static [u32],
     /// Whose first argument must not ask for a user namespace.
     flagged: &'static [u32],
+    /// ioctl.
+    ioctl: u32,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -41,6 +48,7 @@ const ALL: [Calls; 2] = [
         absent: &[248, 249, 250, 308, 298, 144, 314, 319, 321, 323, 425, 435, 447, 29],
         // clone, unshare
         flagged: &[56, 272],
+        ioctl: 16,
     },
     // The same calls as a 32-bit program numbers them; ipc (117) is the older way to shmget (395).
     Calls {
@@ -48,6 +56,7 @@ const ALL: [Calls; 2] = [
         end: u32::MAX,
         absent: &[286, 287, 288, 346, 336, 156, 351, 356, 357, 374, 425, 435, 447, 395, 117],
         flagged: &[120, 310],
+        ioctl: 54,
     },
 ];
 
@@ -58,6 +67,7 @@ const ALL: [Calls; 1] = [Calls {
     end: u32::MAX,
     absent: &[217, 218, 219, 268, 241, 119, 274, 279, 280, 282, 425, 435, 447, 194],
     flagged: &[220, 97],
+    ioctl: 29,
 }];
 
 /// Takes the calls away from this thread and from all that it starts. Needs `CAP_SYS_ADMIN`.
@@ -99,6 +109,10 @@ fn program() -> Vec<sock_filter> {
             part.extend([test(libc::BPF_JEQ, number, 4), load(FIRST_ARGUMENT)]);
             part.extend([test(libc::BPF_JSET, NEW_USER, 1), fail(Errno::EPERM)]);
             part.push(end(libc::SECCOMP_RET_ALLOW));
+        }
+        part.extend([test(libc::BPF_JEQ, calls.ioctl, 5), load(SECOND_ARGUMENT)]);
+        for command in TYPING {
+            part.extend([test(libc::BPF_JEQ, command, 1), fail(Errno::EPERM)]);
         }
         part.push(end(libc::SECCOMP_RET_ALLOW));
         all.push(test(libc::BPF_JEQ, calls.architecture, u8::try_from(part.len()).unwrap_or(u8::MAX)));

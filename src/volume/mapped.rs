@@ -36,10 +36,15 @@ enum Maker {
     Md,
 }
 
+/// What the names of our devices begin with; the number of the process follows.
+const PREFIX: &str = "volrescue-";
+/// Where mdadm and udev name arrays.
+const ARRAYS: &str = "/dev/md";
+
 /// A name that no other device has.
 pub(super) fn name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("volrescue-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The door to device-mapper.
@@ -93,7 +98,7 @@ impl Mapped {
     /// [`Refusal`] (3) where there is no mdadm, or it can't.
     pub(super) fn assemble(what: &str, below: Vec<LoopDevice>) -> Result<Self> {
         let known = names(Path::new("/sys/block"));
-        let link = PathBuf::from(format!("/dev/md/{}", name()));
+        let link = Path::new(ARRAYS).join(name());
         let mut command = tool("mdadm");
         command
             .arg("--assemble")
@@ -146,6 +151,24 @@ impl Mapped {
     }
 }
 
+/// Stops the arrays that runs assembled and that outlived them: nothing else of a killed run does.
+pub(super) fn stop_orphans() {
+    for name in names(Path::new(ARRAYS)) {
+        let is_orphan = maker_of(&name).is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+        let link = Path::new(ARRAYS).join(&name);
+        if is_orphan && stop(&link) {
+            tracing::warn!("{} was left by a run that was killed, and is stopped", link.display());
+        }
+    }
+}
+
+/// The process that gave a device the name, by its number.
+fn maker_of(name: &str) -> Option<&str> {
+    let (pid, count) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(pid) && is_number(count)).then_some(pid)
+}
+
 impl Drop for Mapped {
     /// A mapped device goes by itself, an array does not.
     fn drop(&mut self) {
@@ -192,4 +215,17 @@ pub(super) fn missing(error: &io::Error, what: &str, name: &str, package: &str) 
             .hint(format!("Install it here: the package is {package}."));
     }
     Refusal::target(format!("{what} can't be opened: {name} can't be run: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_our_devices_tell_who_made_them() {
+        assert_eq!(maker_of(&name()), Some(std::process::id().to_string().as_str()));
+        for other in ["volrescue-", "volrescue-1", "volrescue-x-0", "volrescue-1-", "volrescue--1", "127"] {
+            assert_eq!(maker_of(other), None, "{other}");
+        }
+    }
 }

@@ -12,12 +12,16 @@ use std::path::{Path, PathBuf};
 pub(super) struct MountLine {
     /// The id of the mount, unique while it lasts.
     pub(super) id: u64,
+    /// The id of the mount that it is on.
+    pub(super) parent: u64,
     /// Major and minor number of the filesystem's device.
     pub(super) device: (u32, u32),
     /// Which directory of the filesystem is mounted.
     pub(super) root: PathBuf,
     /// Where.
     pub(super) point: PathBuf,
+    /// Whether this mount refuses writes.
+    pub(super) read_only: bool,
     /// The type of the filesystem.
     pub(super) kind: String,
     /// What was mounted, as it was given to mount(2).
@@ -32,13 +36,24 @@ pub(super) fn parse_mountinfo(bytes: &[u8]) -> Vec<MountLine> {
 fn parse_line(line: &[u8]) -> Option<MountLine> {
     let mut fields = line.split(|&b| b == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let device = std::str::from_utf8(fields.nth(1)?).ok()?;
+    let parent = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = std::str::from_utf8(fields.next()?).ok()?;
     let (major, minor) = device.split_once(':')?;
     let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+    let read_only = fields.next()?.split(|&b| b == b',').any(|option| option == b"ro");
     let mut rest = fields.skip_while(|field| *field != b"-");
     let kind = String::from_utf8_lossy(rest.nth(1)?).into_owned();
     let source = unescape(rest.next()?);
-    Some(MountLine { id, device: (major.parse().ok()?, minor.parse().ok()?), root, point, kind, source })
+    Some(MountLine {
+        id,
+        parent,
+        device: (major.parse().ok()?, minor.parse().ok()?),
+        root,
+        point,
+        read_only,
+        kind,
+        source,
+    })
 }
 
 fn unescape(field: &[u8]) -> PathBuf {
@@ -61,6 +76,27 @@ fn unescape(field: &[u8]) -> PathBuf {
 /// The mounts that this process sees.
 pub(super) fn own_mounts() -> Vec<MountLine> {
     parse_mountinfo(&fs::read("/proc/thread-self/mountinfo").unwrap_or_default())
+}
+
+/// The mount that is seen at `point` and those on it, the upper ones first, each with whether it refuses writes. What the
+/// helper had mounted below the point before is covered and is none of them.
+#[must_use]
+pub fn mounts_at(point: &Path) -> Vec<(PathBuf, bool)> {
+    tree_at(own_mounts(), point)
+}
+
+fn tree_at(mounts: Vec<MountLine>, point: &Path) -> Vec<(PathBuf, bool)> {
+    let Some(top) = mounts.iter().rposition(|line| line.point == point) else { return Vec::new() };
+    let mut ids = vec![mounts[top].id];
+    let mut found = vec![(mounts[top].point.clone(), mounts[top].read_only)];
+    // A mount is listed before those that were mounted on it.
+    for line in mounts.into_iter().skip(top + 1) {
+        if ids.contains(&line.parent) {
+            ids.push(line.id);
+            found.push((line.point, line.read_only));
+        }
+    }
+    found
 }
 
 /// A mount, and who sees it: `None` for this process, else a process of another mount namespace.
@@ -158,6 +194,16 @@ mod tests {
         assert_eq!(lines[0].point, Path::new("/mnt 2"));
         assert_eq!(lines[0].kind, "ext3");
         assert_eq!(lines[0].source, Path::new("/dev/root\tx"));
+    }
+
+    #[test]
+    fn what_a_mount_covers_is_not_on_it() {
+        let text = b"20 1 8:1 / / rw - ext4 /dev/a rw\n21 20 8:2 / /mnt/old rw - ext4 /dev/b rw\n\
+                     22 20 7:0 / /mnt ro,nosuid - ext4 /dev/loop0 ro\n23 22 7:1 / /mnt/home rw - ext4 /dev/loop1 rw\n\
+                     24 20 8:3 / /srv rw - ext4 /dev/c rw\n";
+        let at = |point: &str| tree_at(parse_mountinfo(text), Path::new(point));
+        assert_eq!(at("/mnt"), [(PathBuf::from("/mnt"), true), (PathBuf::from("/mnt/home"), false)]);
+        assert_eq!(at("/nowhere"), []);
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     cases.push(Case::new("shell::directory", Needs::Root, directory));
     cases.push(Case::new("shell::terminal", Needs::Loop, terminal));
+    cases.push(Case::new("shell::chroot", Needs::Loop, chroot));
+    cases.push(Case::new("shell::chroot-writable", Needs::Loop, chroot_writable));
+    cases.push(Case::new("shell::chroot-directory", Needs::Root, chroot_directory));
+    cases.push(Case::new("shell::chroot-terminal", Needs::Loop, chroot_terminal));
     cases.push(Case::new("shell::stopped", Needs::Loop, stopped));
     cases
 }
@@ -197,6 +201,100 @@ fn terminal() -> Result<()> {
         said.lines().any(|line| line.contains("monitor ") && line.ends_with("on"))
             && !said.contains("no job control"),
         "no job control\n{}",
+        run.transcript()
+    );
+    ensure!(image.loops()?.is_empty(), "a loop device is left");
+    Ok(())
+}
+
+/// The volume's own programs run, and have nothing of the helper.
+fn chroot() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let before = image.digest()?;
+    let commands = format!(
+        r#"{}
+        echo "shell $SHELL of $(id -u) at $PWD"
+        ls -d /etc/passwd /proc/self/exe
+        touch /new 2>/dev/null && echo WROTE
+        touch /tmp/new && echo in memory
+        ls /proc/1/root/ >/dev/null 2>&1 && echo REACHED
+        cat /proc/1/environ >/dev/null 2>&1 && echo READ
+        ls "{}" 2>/dev/null && echo SEEN
+        cat /proc/net/dev 2>/dev/null | grep -v -e '|' -e lo: && echo NETWORK
+        (exec 3<>/dev/tcp/127.0.0.1/22) 2>/dev/null && echo CONNECTED
+        kill -9 1; echo "still here"
+        exit 7
+        "#,
+        leave_one(&image),
+        image.path.display()
+    );
+    let run = shell(&image.path, &["--chroot"], &commands)?.expect(&[0])?;
+    for words in ["shell /bin/bash of 0 at /\n", "/etc/passwd\n", "in memory\n", "still here\n"] {
+        ensure!(run.stdout.contains(words), "{words:?} is not there\n{}", run.transcript());
+    }
+    for words in ["WROTE", "REACHED", "READ", "SEEN", "NETWORK", "CONNECTED"] {
+        ensure!(!run.stdout.contains(words), "{words}\n{}", run.transcript());
+    }
+    let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in ["THE VOLUME'S OWN PROGRAMS RUN NOW", "read-only"] {
+        ensure!(said.contains(words), "{words:?} is not said\n{}", run.transcript());
+    }
+    ensure!(left_behind(&image)?.is_empty(), "left: {}", left_behind(&image)?);
+    ensure!(image.digest()? == before, "the image was written");
+    let document = shell(&image.path, &["--json"], "exit 7")?.expect(&[0])?.json()?;
+    ensure!(document.value["shell_status"] == 7, "{}", document.transcript());
+    image.check()
+}
+
+fn chroot_writable() -> Result<()> {
+    let image = Image::healthy(Filesystem::Xfs, Table::None)?;
+    let state = image.scratch.join("state");
+    let options = ["--chroot", "--writable", "--state-dir", state.to_str().context("the scratch path")?];
+    let run = shell(&image.path, &options, "echo kept >/new; ls -l /new")?.expect(&[0])?;
+    ensure!(run.stderr.contains("WRITABLE"), "it does not say so\n{}", run.transcript());
+    ensure!(image.look("cat $R/new")?.trim() == "kept", "the change is lost\n{}", run.transcript());
+    // Set-user-id bits of the volume have no effect, and nothing of ours stays in its /dev or /proc.
+    ensure!(image.look("ls $R/dev $R/proc $R/run | grep -e null -e '^1$' || echo none")?.trim() == "none");
+    // A volume without a shell of its own says so.
+    image.change("rm -f $R/usr/bin/bash $R/usr/bin/sh $R/bin/bash $R/bin/sh")?;
+    let run = shell(&image.path, &["--chroot"], "echo never")?.expect(&[3])?;
+    ensure!(run.stderr.contains("neither /bin/bash nor /bin/sh"), "{}", run.transcript());
+    image.check()
+}
+
+fn chroot_directory() -> Result<()> {
+    let tree = Tree::healthy()?;
+    let run = shell(&tree.path, &["--chroot"], "id -u; ls -d /etc/passwd; touch /new && echo WROTE")?
+        .expect(&[0])?;
+    ensure!(
+        run.stdout.starts_with("0\n/etc/passwd\n") && !run.stdout.contains("WROTE"),
+        "{}",
+        run.transcript()
+    );
+    ensure!(!tree.path.join("new").exists(), "the tree was written");
+    Ok(())
+}
+
+/// A program of the volume shares the operator's terminal, and can't type on it.
+fn chroot_terminal() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::None)?;
+    let source = r#"#include <stdio.h>
+        #include <string.h>
+        #include <errno.h>
+        #include <sys/ioctl.h>
+        int main(void) { for (const char *c = "echo TYPED\n"; *c; c++)
+            if (ioctl(0, TIOCSTI, c)) return puts(errno == EPERM ? "kept from it" : strerror(errno)), 1; return 0; }"#;
+    let c = image.scratch.join("type.c");
+    fs::write(&c, source)?;
+    image.change(&format!("cc -static -o $R/usr/bin/type-it {}", c.display()))?;
+    let line = format!("{} shell --chroot {}", program().display(), image.path.display());
+    let words = ["script", "--quiet", "--return", "--command", &line, "/dev/null"].map(OsStr::new);
+    let run = crate::kit::program::run_with_input(&words, "set -o\ntype-it\nexit\n")?.expect(&[0])?;
+    let said = run.stdout.replace('\r', "");
+    ensure!(said.contains("kept from it") && !said.contains("\nTYPED"), "{}", run.transcript());
+    ensure!(
+        said.lines().any(|line| line.contains("monitor ") && line.ends_with("on")),
+        "{}",
         run.transcript()
     );
     ensure!(image.loops()?.is_empty(), "a loop device is left");

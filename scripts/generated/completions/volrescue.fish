@@ -130,6 +130,7 @@ complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l state-dir 
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l allow-backing -d 'Follow the backing file of an image also outside of its directory'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l live -d 'Allow / itself, the running system, as the target'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l writable -d 'Mount the volume so that it can be changed; undo can\'t take it back'
+complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l chroot -d 'Run the volume\'s own shell, with the volume as its /: its programs run on this machine, held back by namespaces'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -l json -d 'Print one JSON document on standard output, nothing else there'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -s v -l verbose -d 'Say more on standard error about what is being done'
 complete -c volrescue -n "__fish_volrescue_using_subcommand shell" -s h -l help -d 'Print help (see more with \'--help\')'
