@@ -6,6 +6,8 @@
 //! namespaces that its caller makes, no interface. A filter takes away the system calls that reach further all the same
 //! ([`crate::sys::seccomp`]).
 
+#![expect(clippy::disallowed_methods, reason = "tells the kernel of this process in /proc")]
+
 use crate::inventory::Inventory;
 use crate::root::{Crossing, Root};
 use crate::sys::process::keep_capabilities;

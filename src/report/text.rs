@@ -9,7 +9,7 @@ use crate::finding::{CheckId, Finding, FixedBy, Location, Quote, Severity, Verdi
 use crate::plan::{Applied, Change, Outcome};
 use crate::sshd::Evaluation;
 use crate::view::Stat;
-use crate::volume::{Health, ListedDisk};
+use crate::volume::{Health, ListedDisk, ListedPart, RootCandidate};
 use std::fmt::Write as _;
 use std::path::Path;
 use unicode_width::UnicodeWidthStr;
@@ -686,22 +686,7 @@ pub fn list(disks: &[ListedDisk], style: Style) -> String {
             head.push_str("  read-only");
         }
         let _ = writeln!(out, "{}", wrap(&style.paint(BOLD, &head), 0, 4, style));
-        for part in &disk.parts {
-            let number = part.number.map_or_else(|| "-".into(), |number| number.to_string());
-            let mut line = format!("{number:>3}  {:>10}  {}", bytes(part.size), escape::words(&part.content));
-            for (what, value) in [("label", &part.label), ("uuid", &part.uuid), ("for", &part.purpose)] {
-                if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-                    let _ = write!(line, "  {what} {}", escape::words(value));
-                }
-            }
-            for used in &part.used {
-                let _ = write!(line, "  {}", escape::words(used));
-            }
-            if let Some(fault) = &part.fault {
-                let _ = write!(line, "  {}", style.paint(YELLOW, &escape::words(fault)));
-            }
-            let _ = writeln!(out, "{}", wrap(&line, 2, 19, style));
-        }
+        out.push_str(&tree(&branches(disk, None, style), "  ", style));
         for note in &disk.notes {
             let _ = writeln!(out, "{}", wrap(&format!("note: {}", escape::words(note)), 2, 8, style));
         }
@@ -713,6 +698,116 @@ pub fn list(disks: &[ListedDisk], style: Style) -> String {
             (None, false) => "holds no filesystem that could be a root".into(),
         };
         let _ = writeln!(out, "{}", wrap(&verdict, 2, 4, style));
+    }
+    out
+}
+
+/// A line of a tree, and what hangs on it.
+struct Branch {
+    line: String,
+    branches: Vec<Branch>,
+}
+
+/// The partitions of a disk, or what lies in one of its parts.
+fn branches(disk: &ListedDisk, inside: Option<usize>, style: Style) -> Vec<Branch> {
+    let parts = disk.parts.iter().enumerate().filter(|(_, part)| part.inside == inside);
+    parts
+        .map(|(index, part)| Branch {
+            line: part_line(part, disk, style),
+            branches: below(disk, index, style),
+        })
+        .collect()
+}
+
+fn part_line(part: &ListedPart, disk: &ListedDisk, style: Style) -> String {
+    let name = match (&part.logical_volume, part.number) {
+        (Some(id), _) => escape::words(id),
+        (None, Some(number)) => number.to_string(),
+        (None, None) => "the whole disk".to_owned(),
+    };
+    let mut line = format!("{name}  {}  {}", bytes(part.size), escape::words(&part.content));
+    let purpose = part.purpose.as_ref().filter(|_| part.logical_volume.is_none());
+    let pairs = [("label", part.label.as_ref()), ("uuid", part.uuid.as_ref()), ("for", purpose)];
+    for (what, value) in pairs {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let _ = write!(line, "  {what} {}", escape::words(value));
+        }
+    }
+    if let Some(mirror) = &part.mirror {
+        let _ = write!(line, "  mirror of {}", escape::words(mirror));
+    }
+    if let Some(root) = disk.roots.iter().find(|root| root.subvolume.is_none() && is_on(root, part)) {
+        let _ = write!(line, "  {}", system(root, style));
+    }
+    for used in &part.used {
+        let _ = write!(line, "  {}", escape::words(used));
+    }
+    if let Some(fault) = &part.fault {
+        let _ = write!(line, "  {}", style.paint(YELLOW, &escape::words(fault)));
+    }
+    line
+}
+
+/// The subvolumes in a part that are systems, and its logical volumes.
+fn below(disk: &ListedDisk, index: usize, style: Style) -> Vec<Branch> {
+    let part = &disk.parts[index];
+    let subvolumes = disk.roots.iter().filter(|root| is_on(root, part)).filter_map(|root| {
+        let name = root.subvolume.as_ref()?;
+        let line = format!("subvolume {}  {}", escape::words(name), system(root, style));
+        Some(Branch { line, branches: Vec::new() })
+    });
+    subvolumes.chain(branches(disk, Some(index), style)).collect()
+}
+
+fn is_on(root: &RootCandidate, part: &ListedPart) -> bool {
+    (root.partition, &root.logical_volume) == (part.number, &part.logical_volume)
+}
+
+/// What a root is a root of.
+fn system(root: &RootCandidate, style: Style) -> String {
+    style.paint(BOLD, &root.os.as_deref().map_or_else(|| "a system without a name".into(), escape::words))
+}
+
+/// The lines with the branches drawn before them. What is broken at the right edge goes on behind them.
+fn tree(branches: &[Branch], before: &str, style: Style) -> String {
+    let mut out = String::new();
+    let count = branches.len();
+    for (index, branch) in branches.iter().enumerate() {
+        let (mark, rest) = if index + 1 == count { ("`- ", "   ") } else { ("|- ", "|  ") };
+        let columns = style.columns.saturating_sub(before.len() + 3).max(20);
+        let text = fields(&branch.line, 4, Style { columns, ..style });
+        for (number, line) in text.lines().enumerate() {
+            // Under a branch that has branches of its own, its line goes on beside them.
+            let beside =
+                if branch.branches.is_empty() { line.to_owned() } else { line.replacen("    ", "|   ", 1) };
+            let (mark, line) = if number == 0 { (mark, line) } else { (rest, beside.as_str()) };
+            let _ = writeln!(out, "{before}{mark}{}", line.trim_end());
+        }
+        out.push_str(&tree(&branch.branches, &format!("{before}{rest}"), style));
+    }
+    out
+}
+
+/// Breaks between fields, which two blanks part; within one only where it alone is longer than a line.
+fn fields(text: &str, rest: usize, style: Style) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for field in text.split("  ") {
+        let width = visible_width(field);
+        if column > 0 && column + 2 + width > style.columns {
+            let _ = write!(out, "\n{}", " ".repeat(rest));
+            column = rest;
+        } else if column > 0 {
+            out.push_str("  ");
+            column += 2;
+        }
+        if column + width > style.columns {
+            let columns = style.columns - column.min(style.columns);
+            out.push_str(&wrap(field, 0, rest, Style { columns, ..style }));
+        } else {
+            out.push_str(field);
+        }
+        column += width;
     }
     out
 }
@@ -800,6 +895,92 @@ mod tests {
         let text = wrap("one two three four five six seven eight nine ten eleven", 2, 4, PLAIN);
         assert!(text.lines().all(|line| line.len() <= 40), "{text}");
         assert!(text.lines().nth(1).unwrap().starts_with("    "));
+    }
+
+    fn part(number: Option<u32>, volume: Option<&str>, content: &str, inside: Option<usize>) -> ListedPart {
+        ListedPart {
+            number,
+            logical_volume: volume.map(str::to_owned),
+            inside,
+            mirror: None,
+            device: None,
+            start: 0,
+            size: 1 << 30,
+            purpose: number.map(|_| "Linux filesystem".to_owned()),
+            content: content.to_owned(),
+            is_encrypted: false,
+            rescuable: true,
+            uuid: Some("5922a930-b6fb-4e28-a936-997c8295a4bc".to_owned()),
+            label: None,
+            partition_uuid: None,
+            used: Vec::new(),
+            fault: None,
+        }
+    }
+
+    fn system_on(part: &ListedPart, subvolume: Option<&str>) -> RootCandidate {
+        let mut root = RootCandidate::at(part.number, part.logical_volume.clone());
+        root.os = Some("Debian GNU/Linux 12 (bookworm)".to_owned());
+        root.subvolume = subvolume.map(str::to_owned);
+        root
+    }
+
+    #[test]
+    fn a_disk_is_drawn_as_a_tree_in_any_width() {
+        let parts = vec![
+            part(Some(1), None, "btrfs", None),
+            part(Some(2), None, "LVM2 physical volume", None),
+            part(None, Some("vg/root"), "ext4", Some(1)),
+            part(None, Some("vg/home"), "xfs", Some(1)),
+        ];
+        let roots = vec![
+            system_on(&parts[0], Some("@")),
+            system_on(&parts[0], Some("@/.snapshots/1/snapshot")),
+            system_on(&parts[2], None),
+        ];
+        let disk = ListedDisk {
+            device: "/dev/nvme1n1".into(),
+            size: 8 << 30,
+            sector_size: Some(512),
+            model: Some("Amazon Elastic Block Store".to_owned()),
+            serial: None,
+            volume: Some("vol-0123456789abcdef0".to_owned()),
+            name: None,
+            read_only: false,
+            table: None,
+            parts,
+            roots,
+            rescuable: true,
+            why_not: None,
+            notes: Vec::new(),
+        };
+        let drawn = |columns| list(std::slice::from_ref(&disk), Style { colour: false, columns });
+        assert_eq!(
+            drawn(60),
+            "/dev/nvme1n1  8.0 GiB  vol-0123456789abcdef0  Amazon Elastic
+    Block Store
+  |- 1  1.0 GiB  btrfs
+  |  |   uuid 5922a930-b6fb-4e28-a936-997c8295a4bc
+  |  |   for Linux filesystem
+  |  |- subvolume @  Debian GNU/Linux 12 (bookworm)
+  |  `- subvolume @/.snapshots/1/snapshot
+  |         Debian GNU/Linux 12 (bookworm)
+  `- 2  1.0 GiB  LVM2 physical volume
+     |   uuid 5922a930-b6fb-4e28-a936-997c8295a4bc
+     |   for Linux filesystem
+     |- vg/root  1.0 GiB  ext4
+     |      uuid 5922a930-b6fb-4e28-a936-997c8295a4bc
+     |      Debian GNU/Linux 12 (bookworm)
+     `- vg/home  1.0 GiB  xfs
+            uuid 5922a930-b6fb-4e28-a936-997c8295a4bc
+  could be rescued: volrescue diagnose /dev/nvme1n1
+"
+        );
+        for columns in [60, 80, 140] {
+            let text = drawn(columns);
+            assert!(text.lines().all(|line| line.len() <= columns && line.trim_end() == line), "{text}");
+        }
+        assert_eq!(drawn(140).lines().count(), 8);
     }
 
     #[test]

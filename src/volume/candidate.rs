@@ -68,6 +68,23 @@ impl RootCandidate {
         }
     }
 
+    /// One of which nothing but its place is known.
+    #[cfg(test)]
+    pub(crate) fn at(partition: Option<u32>, logical_volume: Option<String>) -> Self {
+        Self {
+            id: String::new(),
+            partition,
+            logical_volume,
+            filesystem: "",
+            uuid: None,
+            label: None,
+            subvolume: None,
+            os: None,
+            subvolume_id: None,
+            part: 0,
+        }
+    }
+
     /// In one line, for a list to choose from.
     #[must_use]
     pub fn words(&self) -> String {

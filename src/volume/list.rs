@@ -1,13 +1,18 @@
-//! The disks that are attached to the helper and what is on them, by reading only.
+//! The disks that are attached to the helper and what is on them, by reading only. What could be rescued is mounted for a
+//! moment, for this process alone, to see which system it is.
 
 #![expect(clippy::disallowed_methods, reason = "opens the helper's disks for reading")]
 
 use super::block::{BlockDevice, own_disks};
-use super::disk::FileBytes;
+use super::candidate::RootCandidate;
+use super::disk::{Access, Disk, FileBytes};
 use super::holder::used_as;
 use super::proc::{SeenMount, all_mounts, names, text};
-use super::target::volume_id;
-use crate::probe::{Content, Layout, Slot, TableKind, layout};
+use super::stack::Part;
+use super::target::volume_of;
+use super::{BackingFiles, Target, TargetKind, enter_namespace, pick_point, search};
+use crate::probe::{Content, Kind, Layout, Slot, TableKind, layout};
+use anyhow::Result;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -35,6 +40,8 @@ pub struct ListedDisk {
     pub table: Option<TableKind>,
     /// Its partitions, or one for the whole disk.
     pub parts: Vec<ListedPart>,
+    /// What could be the root of a machine: one for each, of btrfs one for each subvolume. Empty where it was not looked.
+    pub roots: Vec<RootCandidate>,
     /// Whether volrescue could work on it.
     pub rescuable: bool,
     /// Why not.
@@ -50,6 +57,10 @@ pub struct ListedPart {
     pub number: Option<u32>,
     /// The logical volume that it is: `vg/lv`.
     pub logical_volume: Option<String>,
+    /// Which of `parts`, counted from 0, it lies in: a logical volume in its physical volume.
+    pub inside: Option<usize>,
+    /// The array that it is one mirror of.
+    pub mirror: Option<String>,
     /// Its node, where the kernel sees the partition too.
     pub device: Option<PathBuf>,
     /// First byte.
@@ -60,6 +71,8 @@ pub struct ListedPart {
     pub purpose: Option<String>,
     /// What it holds: `ext4`, `swap`, `nothing`.
     pub content: String,
+    /// Whether a key opens it.
+    pub is_encrypted: bool,
     /// Whether it is a filesystem that can be repaired.
     pub rescuable: bool,
     /// The filesystem's id.
@@ -80,7 +93,43 @@ pub fn list() -> Vec<ListedDisk> {
     let own = own_disks();
     let mounts = all_mounts();
     let disks = names(Path::new("/sys/block")).into_iter().map(|name| BlockDevice::disk(&name));
-    disks.filter_map(|disk| listed(&disk, &own, &mounts)).collect()
+    let mut listed: Vec<ListedDisk> = disks.filter_map(|disk| listed(&disk, &own, &mounts)).collect();
+    for disk in listed.iter_mut().filter(|disk| disk.parts.iter().any(|part| part.rescuable)) {
+        // What a loop device is bound to can be given itself, and mostly another tool is at work on it.
+        if disk.rescuable && !is_loop(disk) {
+            match roots(disk) {
+                Ok((roots, failures)) => {
+                    disk.roots = roots;
+                    disk.notes.extend(failures);
+                }
+                Err(error) => disk.notes.push(format!("which system is on it could not be seen: {error:#}")),
+            }
+        }
+    }
+    listed
+}
+
+fn is_loop(disk: &ListedDisk) -> bool {
+    disk.device.to_str().is_some_and(|node| node.starts_with("/dev/loop"))
+}
+
+/// The systems on a disk that nothing uses.
+fn roots(disk: &ListedDisk) -> Result<(Vec<RootCandidate>, Vec<String>)> {
+    enter_namespace()?;
+    let target = Target {
+        given: disk.device.clone().into(),
+        kind: TargetKind::Block,
+        path: disk.device.clone(),
+        follow: BackingFiles::InDirectory,
+    };
+    let held = Disk::open(&target, Access::ReadOnly)?;
+    let layout = layout(&held, held.sector_size)?;
+    let point = pick_point(&[])?;
+    let parts = [Part::new(held, layout.clone(), true)];
+    let found = search::all_roots(&parts, &layout, &point);
+    let [Part { disk, .. }] = parts;
+    disk.release()?;
+    found
 }
 
 fn listed(disk: &BlockDevice, own: &BTreeSet<String>, mounts: &[SeenMount]) -> Option<ListedDisk> {
@@ -97,12 +146,13 @@ fn listed(disk: &BlockDevice, own: &BTreeSet<String>, mounts: &[SeenMount]) -> O
         size,
         sector_size,
         model: text(&sys.join("device/model")),
-        volume: serial.as_deref().and_then(volume_id),
+        volume: volume_of(disk),
         serial,
         name: text(&sys.join("loop/backing_file")).or_else(|| text(&sys.join("dm/name"))),
         read_only: text(&sys.join("ro")).is_some_and(|t| t == "1"),
         table: layout.as_ref().ok().map(|l| l.table.kind),
         parts: Vec::new(),
+        roots: Vec::new(),
         rescuable: false,
         why_not: None,
         notes: Vec::new(),
@@ -113,6 +163,9 @@ fn listed(disk: &BlockDevice, own: &BTreeSet<String>, mounts: &[SeenMount]) -> O
             let kernel = disk.partitions();
             let part = |slot: &Slot| listed_part(slot, disk, &kernel, mounts);
             listed.parts = layout.slots.iter().map(part).collect();
+            for (part, slot) in listed.parts.iter_mut().zip(&layout.slots) {
+                part.inside = layout.slots.iter().position(|outer| holds(outer, slot));
+            }
             listed.notes.clone_from(&layout.table.notes);
             for part in listed.parts.iter().filter(|p| p.number.is_some()) {
                 used.extend(
@@ -128,12 +181,28 @@ fn listed(disk: &BlockDevice, own: &BTreeSet<String>, mounts: &[SeenMount]) -> O
         listed.why_not = Some(format!("it is in use: {}", used.join(", ")));
     } else if listed.why_not.is_none() && !listed.parts.iter().any(|p| p.rescuable) {
         listed.why_not = Some(match listed.parts.as_slice() {
+            parts if parts.iter().any(|part| part.is_encrypted) => {
+                listed.rescuable = true;
+                listed.notes.push(
+                    "what is encrypted is opened with --luks-key FILE, or a passphrase that is typed".into(),
+                );
+                return Some(listed);
+            }
             [only] if only.number.is_none() => format!("it holds {}", only.content),
             _ => "no partition holds a filesystem that can be repaired".to_owned(),
         });
     }
     listed.rescuable = listed.why_not.is_none();
     Some(listed)
+}
+
+/// Whether a physical volume holds the beginning of a logical one; one that is in pieces elsewhere is put under the first.
+fn holds(outer: &Slot, inner: &Slot) -> bool {
+    let is_physical =
+        outer.logical.is_none() && outer.content.superblock().is_some_and(|s| s.kind == Kind::Lvm2);
+    let first = inner.logical.as_ref().and_then(|logical| logical.pieces.first()?.stripes.first().copied());
+    let start = first.map_or(inner.start, |(_, start)| start);
+    is_physical && inner.logical.is_some() && outer.start <= start && start - outer.start < outer.size
 }
 
 /// The layout, or why there is none.
@@ -152,6 +221,9 @@ fn listed_part(slot: &Slot, disk: &BlockDevice, kernel: &[BlockDevice], mounts: 
     let superblock = slot.content.superblock();
     ListedPart {
         number: partition.map(|p| p.number),
+        inside: None,
+        mirror: slot.mirror.as_ref().map(crate::probe::Member::words),
+        is_encrypted: superblock.is_some_and(|s| matches!(s.kind, Kind::Luks1 | Kind::Luks2)),
         device: device.map(BlockDevice::node),
         start: slot.start,
         size: slot.size,

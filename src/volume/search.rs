@@ -111,6 +111,31 @@ pub(super) fn find_root(
     }
 }
 
+/// All that could be the root, snapshots too, and what stood in the way of looking. Everything is unmounted again.
+///
+/// # Errors
+/// What was mounted can't be unmounted.
+pub(super) fn all_roots(
+    parts: &[Part],
+    layout: &Layout,
+    point: &Path,
+) -> Result<(Vec<RootCandidate>, Vec<String>)> {
+    let choice = &Choice::default();
+    let mut search = Search { parts, choice, point, layout, kept: None, found: Vec::new(), seen: Vec::new() };
+    let mut failures = Vec::new();
+    for slot in &layout.slots {
+        if let Content::Found(superblock) = &slot.content
+            && superblock.kind.is_rescuable()
+            && let Err(error) = search.look_into(0, slot, superblock)
+        {
+            failures.push(format!("{}: {error:#}", slot.words()));
+        }
+    }
+    let found = std::mem::take(&mut search.found);
+    search.close()?;
+    Ok((found, failures))
+}
+
 fn check_partition(target: &Target, layout: &Layout, choice: &Choice) -> Result<(), Refusal> {
     let Some(wanted) = choice.partition else { return Ok(()) };
     let numbers: Vec<u32> =

@@ -137,8 +137,7 @@ fn attached() -> Vec<String> {
     let disks = names(Path::new("/sys/block")).into_iter().map(|name| BlockDevice::disk(&name));
     let real = disks.filter(|d| !["loop", "ram", "zram", "sr", "fd"].iter().any(|p| d.name.starts_with(p)));
     real.map(|disk| {
-        let id =
-            disk.serial().as_deref().and_then(volume_id).map_or_else(String::new, |id| format!(" ({id})"));
+        let id = volume_of(&disk).map_or_else(String::new, |id| format!(" ({id})"));
         format!("{}{id}", disk.node().display())
     })
     .collect()
@@ -153,6 +152,30 @@ pub fn volume_id(text: &str) -> Option<String> {
     (hex && matches!(digits.len(), 8 | 17)).then(|| format!("vol-{digits}"))
 }
 
+/// The EBS volume id of a disk: its serial number, or the link that udev makes of it.
+pub(super) fn volume_of(disk: &BlockDevice) -> Option<String> {
+    disk.serial().as_deref().and_then(volume_id).or_else(|| {
+        let node = disk.node();
+        let is_its = |link: &Path| fs::canonicalize(link).is_ok_and(|path| path == node);
+        volume_links().into_iter().find(|(_, link)| is_its(link)).map(|(id, _)| id)
+    })
+}
+
+/// The links of whole EBS volumes, with the id that each has.
+fn volume_links() -> Vec<(String, PathBuf)> {
+    let directory = Path::new("/dev/disk/by-id");
+    let links = names(directory).into_iter();
+    links.filter_map(|name| Some((volume_of_link(&name)?, directory.join(&name)))).collect()
+}
+
+/// The id in the name of a link of a whole disk: not of a partition, whose link ends in `-part1`.
+fn volume_of_link(name: &str) -> Option<String> {
+    let rest = name.strip_prefix("nvme-Amazon_Elastic_Block_Store_")?;
+    // Newer rules add the namespace.
+    let id = rest.split_once(['_', '-']).filter(|(id, more)| *id != "vol" && matches!(*more, "1" | "ns-1"));
+    volume_id(id.map_or(rest, |(id, _)| id))
+}
+
 /// The node of the disk with this EBS volume id: by its serial number, or by the link that udev makes of it.
 fn find_volume(id: &str) -> Result<PathBuf, Refusal> {
     let disks = names(Path::new("/sys/block")).into_iter().map(|name| BlockDevice::disk(&name));
@@ -161,9 +184,8 @@ fn find_volume(id: &str) -> Result<PathBuf, Refusal> {
             return Ok(disk.node());
         }
     }
-    let serial = id.replacen('-', "", 1);
-    let link = Path::new("/dev/disk/by-id").join(format!("nvme-Amazon_Elastic_Block_Store_{serial}"));
-    if link.exists() {
+    let links = volume_links().into_iter();
+    if let Some((_, link)) = links.into_iter().find(|(known, _)| known == id) {
         return Ok(link);
     }
     let attached = attached();
@@ -178,6 +200,23 @@ fn find_volume(id: &str) -> Result<PathBuf, Refusal> {
 mod tests {
     use super::*;
     use crate::error::ExitCode;
+
+    #[test]
+    fn a_link_names_the_volume_of_a_whole_disk() {
+        for name in [
+            "vol0123456789abcdef0",
+            "vol0123456789abcdef0_1",
+            "vol0123456789abcdef0-ns-1",
+            "vol-0123456789abcdef0",
+        ] {
+            let link = format!("nvme-Amazon_Elastic_Block_Store_{name}");
+            assert_eq!(volume_of_link(&link).as_deref(), Some("vol-0123456789abcdef0"), "{link}");
+        }
+        for name in ["vol0123456789abcdef0-part1", "vol0123456789abcdef0_1-part14", "vol", ""] {
+            assert_eq!(volume_of_link(&format!("nvme-Amazon_Elastic_Block_Store_{name}")), None, "{name}");
+        }
+        assert_eq!(volume_of_link("nvme-Samsung_vol0123456789abcdef0"), None);
+    }
 
     #[test]
     fn a_volume_id_is_taken_with_or_without_its_dash_and_nothing_else() {
