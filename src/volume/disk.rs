@@ -236,6 +236,16 @@ impl Disk {
         }
     }
 
+    /// Whether it is an array that was assembled for this.
+    pub(super) fn is_array(&self) -> bool {
+        matches!(&self.held, Held::Mapped(_, mapped) if mapped.is_array())
+    }
+
+    /// The path of a device of the helper; `None` for an image, and for what was made of another disk.
+    pub(super) fn device(&self) -> Option<&Path> {
+        matches!(self.held, Held::Device(_)).then_some(self.path.as_path())
+    }
+
     /// Writes what the helper still has in memory for it, lets go, and looks whether others can have it now.
     pub(super) fn release(self) -> Result<()> {
         let shown = self.path.display().to_string();

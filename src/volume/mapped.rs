@@ -6,13 +6,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "opens devices of the helper")]
 
+use super::block::BlockDevice;
 use super::loopdev::LoopDevice;
 use super::proc::{names, text};
 use super::retry;
 use crate::error::Refusal;
 use crate::sys::mapper::{self, Target};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -122,6 +124,11 @@ impl Mapped {
         Ok(Self { file: Some(file), node, maker: Maker::Md, below })
     }
 
+    /// Whether mdadm assembled it.
+    pub(super) fn is_array(&self) -> bool {
+        self.maker == Maker::Md
+    }
+
     /// A descriptor of its own of the device.
     pub(super) fn open(&self) -> Result<File> {
         let file = self.file.as_ref().context("the device was let go of")?;
@@ -160,6 +167,33 @@ pub(super) fn stop_orphans() {
             tracing::warn!("{} was left by a run that was killed, and is stopped", link.display());
         }
     }
+}
+
+/// Stops what udev has made of the members by itself. It looks at a device again once it was closed after writing, and
+/// assembles the array that it finds; whoever is to detach the disks must not meet it.
+///
+/// # Errors
+/// Something uses it already.
+pub(super) fn stop_assembled(disks: &[PathBuf]) -> Result<()> {
+    // Where there is no udev, nothing assembles it.
+    if let Err(error) = tool("udevadm").args(["settle", "--timeout=10"]).status() {
+        tracing::debug!("udevadm: {error}");
+    }
+    let devices = disks.iter().filter_map(|disk| BlockDevice::of_node(disk));
+    let family = devices.flat_map(|device| device.partitions().into_iter().chain([device]));
+    let arrays: BTreeSet<PathBuf> = family
+        .flat_map(|member| member.holders())
+        .filter(|holder| holder.name.starts_with("md"))
+        .map(|holder| holder.node())
+        .collect();
+    for array in arrays {
+        ensure!(
+            retry(Duration::from_secs(5), || stop(&array).then_some(())).is_some(),
+            "this machine assembled the repaired array as {0}, and it can't be stopped: mdadm --stop {0}",
+            array.display()
+        );
+    }
+    Ok(())
 }
 
 /// The process that gave a device the name, by its number.

@@ -6,6 +6,7 @@ use super::disk::{Access, Disk, FileBytes};
 use super::filesystem::{self, Replay};
 use super::follow::Extras;
 use super::loopdev::LoopDevice;
+use super::mapped::stop_assembled;
 use super::mount::{Mount, Writes};
 use super::scratch::{self, OnProgress, Scratch};
 use super::search::{Opened, bind, block_size};
@@ -244,7 +245,12 @@ impl MountedRoot {
         }
         let mut disks: Vec<Disk> = others.into_iter().map(|other| other.disk).chain([disk]).collect();
         disks.sort_by_key(|disk| std::cmp::Reverse(disk.order));
+        let had_array = disks.iter().any(Disk::is_array);
+        let devices: Vec<PathBuf> = disks.iter().filter_map(Disk::device).map(Path::to_owned).collect();
         disks.into_iter().try_for_each(Disk::release)?;
+        if had_array {
+            stop_assembled(&devices)?;
+        }
         Ok(Unmounted::Clean)
     }
 }
