@@ -609,7 +609,7 @@ _volrescue() {
             return 0
             ;;
         volrescue__subcmd__shell)
-            opts="-v -h --partition --root --with --allow-backing --luks-key --live --writable --state-dir --json --verbose --help"
+            opts="-v -h --partition --root --with --allow-backing --luks-key --live --writable --chroot --state-dir --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
