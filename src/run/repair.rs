@@ -128,6 +128,7 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
         if args.sudo && users.iter().all(|(name, _)| !is_missing(name)) {
             report.notes.push("no user had to be put back, so --sudo changes nothing".into());
         }
+        session.check_can_change(plan.actions.iter().map(|action| action.path.as_path()))?;
         if args.dry_run {
             return show_dry_run(&session, plan, &stop, report);
         }

@@ -178,6 +178,33 @@ impl Session {
     }
 
     /// Where in the tree its further filesystems are mounted.
+    /// Nothing is begun that can't be ended: of these paths none lies on a snapshot that refuses writes.
+    ///
+    /// # Errors
+    /// [`Refusal`] (3) with those that do.
+    pub(super) fn check_can_change<'a>(&self, paths: impl Iterator<Item = &'a Path>) -> Result<(), Refusal> {
+        if !self.mounted.info.is_read_only {
+            return Ok(());
+        }
+        let is_on_root =
+            |path: &&Path| !self.mounted.branches.iter().any(|branch| path.starts_with(&branch.point));
+        let on_root: std::collections::BTreeSet<&Path> = paths.filter(is_on_root).collect();
+        let Some(first) = on_root.first() else { return Ok(()) };
+        let more = match on_root.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let subvolume = self.mounted.info.subvolume.as_deref().unwrap_or_default();
+        Err(Refusal::target(format!(
+            "{}{more} would have to change and lies on the read-only subvolume {subvolume}; nothing was changed",
+            first.display()
+        ))
+        .hint(
+            "The system's own way is a new snapshot: transactional-update, where it runs. Here: volrescue shell --writable, in \
+             it btrfs property set -ts $VOLRESCUE_ROOT ro false, then repair, then the same with ro true.",
+        ))
+    }
+
     pub(super) fn branches(&self) -> Vec<PathBuf> {
         self.mounted.branches.iter().map(|branch| branch.point.clone()).collect()
     }

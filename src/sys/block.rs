@@ -77,6 +77,7 @@ mod raw {
     nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
     nix::ioctl_write_int_bad!(ficlone, nix::request_code_write!(0x94, 9, size_of::<c_int>()));
     nix::ioctl_readwrite!(btrfs_ino_lookup, 0x94, 18, InoLookup);
+    nix::ioctl_read!(btrfs_subvol_getflags, 0x94, 25, u64);
     nix::ioctl_write_ptr!(btrfs_forget_dev, 0x94, 5, VolArgs);
     nix::ioctl_write_ptr_bad!(shutdown, nix::request_code_read!(b'X', 125, size_of::<u32>()), u32);
 }
@@ -298,6 +299,19 @@ pub fn btrfs_subvolume_id(inode: impl AsFd) -> nix::Result<u64> {
     // in and out (asserted above), and any bytes are valid for its fields.
     unsafe { raw::btrfs_ino_lookup(inode.as_fd().as_raw_fd(), &raw mut lookup) }?;
     Ok(lookup.tree)
+}
+
+/// Whether the btrfs subvolume whose root directory this is refuses writes, however it is mounted.
+///
+/// # Errors
+/// EINVAL: it is not the root directory of a subvolume. ENOTTY: it is not on btrfs.
+pub fn btrfs_is_read_only(subvolume: impl AsFd) -> nix::Result<bool> {
+    /// `BTRFS_SUBVOL_RDONLY`.
+    const READ_ONLY: u64 = 1 << 1;
+    let mut flags = 0_u64;
+    // SAFETY: the argument is a live, writable u64, which is what BTRFS_IOC_SUBVOL_GETFLAGS writes.
+    unsafe { raw::btrfs_subvol_getflags(subvolume.as_fd().as_raw_fd(), &raw mut flags) }?;
+    Ok(flags & READ_ONLY != 0)
 }
 
 /// Makes the kernel forget that it has seen a btrfs on `device`, given as the path it was mounted by.

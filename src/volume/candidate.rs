@@ -7,7 +7,7 @@ use crate::inventory::Inventory;
 use crate::os::OsFacts;
 use crate::probe::{Slot, Superblock};
 use crate::root::{Crossing, Root};
-use crate::sys::block::btrfs_subvolume_id;
+use crate::sys::block::{btrfs_is_read_only, btrfs_subvolume_id};
 use crate::view::{View, follow};
 use anyhow::{Context, Result};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -295,6 +295,11 @@ fn open(mount: &Mount, path: &Path) -> Option<OwnedFd> {
     let resolve =
         ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
     openat2(mount.root().ok()?.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve)).ok()
+}
+
+/// Whether the btrfs subvolume that is mounted refuses writes, however it is mounted.
+pub(super) fn is_read_only(mount: &Mount) -> bool {
+    open(mount, Path::new(".")).is_some_and(|top| btrfs_is_read_only(&top).unwrap_or(false))
 }
 
 /// The number of the subvolume at a path below the top, which is mounted.

@@ -50,6 +50,7 @@ pub(super) fn describe(directory: &OwnedFd) -> RootInfo {
         logical_volume: None,
         subvolume: line.as_ref().and_then(subvolume),
         journal: Journal::Clean,
+        is_read_only: false,
         os: None,
     }
 }

@@ -83,6 +83,9 @@ pub struct RootInfo {
     pub subvolume: Option<String>,
     /// Its journal.
     pub journal: Journal,
+    /// Whether its subvolume refuses writes, as snapshots do.
+    #[serde(skip)]
+    pub is_read_only: bool,
     /// The name of the system in it.
     #[serde(skip)]
     pub os: Option<String>,
@@ -317,6 +320,7 @@ pub(super) fn proceed(
         logical_volume: candidate.logical_volume,
         subvolume: candidate.subvolume,
         journal: opened.journal,
+        is_read_only: false,
         os: candidate.os,
     };
     if let Err(refusal) = is_right(&info) {
@@ -328,6 +332,16 @@ pub(super) fn proceed(
     let Settled { mount, device, scratch, journal, replay } =
         settle(opened, &disk, &layout, mode, progress, Told { notes: &mut notes, checked: &mut checked })?;
     info.journal = journal;
+    if kind == Kind::Btrfs {
+        info.is_read_only = super::candidate::is_read_only(&mount);
+    }
+    if info.is_read_only {
+        notes.push(format!(
+            "the root is the read-only subvolume {}, as snapper and transactional-update keep it: repair changes nothing on \
+             it, only on the subvolumes that are mounted over it",
+            info.subvolume.as_deref().unwrap_or_default()
+        ));
+    }
     let extras = Extras::default();
     let mounted = Mounted {
         extras,

@@ -15,7 +15,7 @@ const TABLE: &str = include_str!("layouts/layouts.tsv");
 const PRELUDE: &str = include_str!("layouts/prelude.sh");
 
 /// Those of every test run: what the other tests have nothing of.
-const SHORT: [&str; 8] = [
+const SHORT: [&str; 9] = [
     "ext4-without-journal",
     "boot-and-esp",
     "usr-of-its-own",
@@ -23,6 +23,7 @@ const SHORT: [&str; 8] = [
     "home-of-one-user",
     "keys-on-var",
     "btrfs-suse-snapper",
+    "btrfs-microos",
     "two-systems",
 ];
 
@@ -59,6 +60,8 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(Case::new(name, Needs::Loop, move || missing(point)));
     }
     cases.push(Case::new("layouts::wrong-root-name", Needs::Loop, wrong_root_name));
+    cases.push(Case::new("layouts::read-only-root", Needs::Loop, read_only_root));
+    cases.push(Case::new("layouts::alpine", Needs::Loop, alpine));
     cases.push(Case::new("layouts::special-roots", Needs::Loop, special_roots));
     cases
 }
@@ -245,5 +248,86 @@ fn special_roots() -> Result<()> {
         let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(said.contains(words) && said.contains("d.img"), "{}", run.transcript());
     }
+    Ok(())
+}
+
+/// A root that is a read-only snapshot is not begun with when something on it would have to change.
+fn read_only_root() -> Result<()> {
+    let layout =
+        all()?.into_iter().find(|layout| layout.name == "btrfs-microos").context("not in the table")?;
+    let built = Built::new(layout)?;
+    built.mounted(
+        "btrfs property set -ts \"$R\" ro false; chmod 777 \"$R/home/admin\" \"$R/etc/ssh\"
+         chmod 666 \"$R\"/etc/ssh/ssh_host_*_key; btrfs property set -ts \"$R\" ro true",
+    )?;
+    let before = built.mounted("find \"$R\" -printf '%p %m %U %G\\n' | sort | sha256sum")?;
+    for extra in ["--fix=host-keys", "--dry-run"] {
+        let mut line: Vec<OsString> =
+            vec!["repair".into(), built.disk().into(), "--user".into(), USER.into()];
+        line.extend(["--state-dir".into(), built.scratch.join("state").into()]);
+        line.extend(["--fix=host-keys".into(), if extra == "--dry-run" { extra } else { "--yes" }.into()]);
+        let run = volrescue(&line)?.expect(&[3])?;
+        let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in
+            ["/etc/ssh", "read-only subvolume @/.snapshots/1/snapshot", "ro false", "nothing was changed"]
+        {
+            ensure!(said.contains(words), "{words:?} is not said\n{}", run.transcript());
+        }
+    }
+    let after = built.mounted("find \"$R\" -printf '%p %m %U %G\\n' | sort | sha256sum")?;
+    ensure!(before == after, "something was changed");
+    // The way that it tells.
+    built.mounted("btrfs property set -ts \"$R\" ro false")?;
+    let repaired = built.run("repair", &["--fix=host-keys"])?;
+    ensure!(repaired.verdict()? == "accept", "{}", repaired.transcript());
+    built.mounted("btrfs property set -ts \"$R\" ro true")?;
+    let seen = built.run("diagnose", &[])?;
+    ensure!(seen.verdict()? == "accept", "{}", seen.transcript());
+    ensure!(seen.transcript().contains("read-only subvolume"), "{}", seen.transcript());
+    Ok(())
+}
+
+/// Alpine: busybox, apk, an sshd without PAM, for which a shadow field of `!` locks the account.
+fn alpine() -> Result<()> {
+    let scratch = Scratch::new()?;
+    script(
+        r#"
+        mkdir "$S/t"; cd "$S/t"
+        mkdir -p etc/ssh etc/conf.d etc/init.d etc/runlevels/default bin sbin usr/bin usr/sbin usr/lib lib/apk/db home/alpine/.ssh root var/empty run
+        printf 'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.20.3\nPRETTY_NAME="Alpine Linux v3.20"\n' >etc/os-release
+        echo 3.20.3 >etc/alpine-release
+        printf 'root:x:0:0:root:/root:/bin/sh\nsshd:x:22:22:sshd:/dev/null:/sbin/nologin\nalpine:x:1000:1000:alpine Cloud User:/home/alpine:/bin/ash\n' >etc/passwd
+        printf 'root:*::0:::::\nsshd:!::0:::::\nalpine:!:19000:0:99999:7:::\n' >etc/shadow; chmod 640 etc/shadow
+        printf 'root:x:0:\nsshd:x:22:\nalpine:x:1000:\n' >etc/group
+        printf '/bin/ash\n/bin/sh\n' >etc/shells
+        printf 'AuthorizedKeysFile .ssh/authorized_keys\nSubsystem sftp internal-sftp\n' >etc/ssh/sshd_config
+        printf 'P:busybox\nV:1.36.1-r29\n\nP:openssh-server\nV:9.7_p1-r4\n\n' >lib/apk/db/installed
+        echo 'int main(void) { return 0; }' | cc -static -x c -o bin/busybox -
+        cp bin/busybox usr/sbin/sshd; cp bin/busybox usr/bin/ssh-keygen
+        ln -s busybox bin/ash; ln -s busybox bin/sh; ln -s ../bin/busybox sbin/nologin
+        printf '#!/sbin/openrc-run\n' >etc/init.d/sshd; chmod 755 etc/init.d/sshd; ln -s /etc/init.d/sshd etc/runlevels/default/sshd
+        ssh-keygen -q -t ed25519 -N '' -f etc/ssh/ssh_host_ed25519_key
+        cp "$KEY" home/alpine/.ssh/authorized_keys; chown -R 1000:1000 home/alpine; chmod -R go= home/alpine
+        cd ..; truncate -s 32M d.img; mkfs.ext4 -q -L / -d t d.img
+        "#,
+        &[("S", scratch.path()), ("KEY", &public_key()?)],
+    )?;
+    let run = |command: &str, more: &[&str], code: i32| -> Result<Document> {
+        let mut line: Vec<OsString> = vec![command.into(), scratch.join("d.img").into(), "--json".into()];
+        line.extend(["--key".into(), public_key()?.into()]);
+        line.extend(more.iter().map(OsString::from));
+        if command == "repair" {
+            line.extend(["--yes".into(), "--state-dir".into(), scratch.join("state").into()]);
+        }
+        volrescue(&line)?.expect(&[code])?.json()
+    };
+    let seen = run("diagnose", &[], 1)?;
+    ensure!(seen.value["root"]["os"]["id"] == "alpine", "{}", seen.transcript());
+    ensure!(seen.value["root"]["sshd"] == "9.7p1", "{}", seen.transcript());
+    ensure!(seen.value["users"][0]["name"] == "alpine", "{}", seen.transcript());
+    ensure!(seen.checks("blocks").into_iter().eq(["account-locked"]), "{}", seen.transcript());
+    let repaired = run("repair", &["--fix=account"], 0)?;
+    ensure!(repaired.verdict()? == "accept", "{}", repaired.transcript());
+    ensure!(run("diagnose", &[], 0)?.verdict()? == "accept");
     Ok(())
 }
