@@ -43,6 +43,7 @@ mod tests {
             logical_volume: None,
             subvolume: None,
             journal: Journal::Clean,
+            is_read_only: false,
             os: None,
         };
         assert!(words(&root, Some("ab-cd"), None).unwrap().contains("the id ab-cd"));
