@@ -222,7 +222,7 @@ taken_back() {
     run_volrescue 0 repair "$(volume_of 1)" "${options[@]}" --key /root/lab/key.pub --create-user --yes
 }
 
-# killed: SIGKILL while the devices are there. Mapped ones go by themselves; an array does not.
+# killed: SIGKILL while the devices are there. Mapped ones go by themselves; an array is stopped by the next run.
 killed() {
     local words="$(volume_of 1) $with"
     ! has_word "$layout" "$with_passphrase" || words="$words --luks-key /root/lab/passphrase"
@@ -231,8 +231,8 @@ killed() {
         for i in \$(seq 100); do grep -q 'leave with exit' /root/lab/killed && break; sleep 0.3; done
         cat /root/lab/killed; dmsetup ls; losetup -a; cat /proc/mdstat; kill -9 \$pid; sleep 1; pkill -xf 'sleep 300'; true" >>"$log" 2>&1
     grep -q 'leave with exit' "$log" || { fails "the shell did not start; see $log"; return 1; }
-    # Nothing but an array outlives it: it is named, and the command that stops it.
-    case $layout in md-*) let_go || return 1 ;; esac
+    # Nothing but an array outlives it: the next run knows it as its own and stops it.
+    case $layout in md-*) run_volrescue 0 diagnose "$(volume_of 1)" "${options[@]}" || return 1 ;; esac
     [ "$(leftovers)" = "$before" ] || { diff <(echo "$before") <(leftovers) >&2; fails 'something is left of a run that was killed'; return 1; }
 }
 
