@@ -4,6 +4,7 @@ use crate::root::Root;
 use crate::selinux::Policy;
 use crate::sshd::build::Build;
 use crate::view::{LIST_LIMIT, LookError, Stat, View};
+use nix::errno::Errno;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ pub struct Inventory<'a> {
     xattrs: Memory<Option<Vec<u8>>, (PathBuf, String)>,
     selinux: OnceCell<Rc<Policy>>,
     sshd: OnceCell<Build>,
+    unread: RefCell<Option<(PathBuf, LookError)>>,
 }
 
 impl<'a> Inventory<'a> {
@@ -45,7 +47,27 @@ impl<'a> Inventory<'a> {
             xattrs: RefCell::default(),
             selinux: OnceCell::new(),
             sshd: OnceCell::new(),
+            unread: RefCell::default(),
         }
+    }
+
+    /// The first path that the disk or the filesystem refused to show, as damaged ones do. What was asked for there may
+    /// have been taken for absent.
+    #[must_use]
+    pub fn unread(&self) -> Option<(PathBuf, LookError)> {
+        self.unread.borrow().clone()
+    }
+
+    /// Remembers such a path.
+    fn noted<T>(&self, path: &Path, answer: Result<T, LookError>) -> Result<T, LookError> {
+        /// What the kernel answers for a disk that fails and for a filesystem that is damaged (EFSBADCRC, EFSCORRUPTED).
+        const DAMAGE: [Errno; 3] = [Errno::EIO, Errno::EBADMSG, Errno::EUCLEAN];
+        if let Err(LookError::Errno(errno)) = &answer
+            && DAMAGE.contains(&Errno::from_raw(*errno))
+        {
+            self.unread.borrow_mut().get_or_insert_with(|| (path.to_path_buf(), LookError::Errno(*errno)));
+        }
+        answer
     }
 }
 
@@ -69,11 +91,11 @@ where
 
 impl View for Inventory<'_> {
     fn lstat(&self, path: &Path) -> Result<Stat, LookError> {
-        remembered(&self.stats, path, || self.root.lstat(path))
+        remembered(&self.stats, path, || self.noted(path, self.root.lstat(path)))
     }
 
     fn read_link(&self, path: &Path) -> Result<PathBuf, LookError> {
-        remembered(&self.links, path, || self.root.read_link(path))
+        remembered(&self.links, path, || self.noted(path, self.root.read_link(path)))
     }
 
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, LookError> {
@@ -90,7 +112,7 @@ impl View for Inventory<'_> {
                 answer => return answer.clone(),
             }
         }
-        let answer = self.root.read(path, limit);
+        let answer = self.noted(path, self.root.read(path, limit));
         let size = answer.as_ref().map_or(0, Vec::len);
         let mut bytes = self.content_bytes.borrow_mut();
         let mut contents = self.contents.borrow_mut();
@@ -106,7 +128,7 @@ impl View for Inventory<'_> {
     }
 
     fn list(&self, path: &Path) -> Result<Vec<OsString>, LookError> {
-        let ask = || self.root.list(path, LIST_LIMIT);
+        let ask = || self.noted(path, self.root.list(path, LIST_LIMIT));
         if let Some(answer) = self.lists.borrow().get(path) {
             return answer.clone();
         }
@@ -117,7 +139,7 @@ impl View for Inventory<'_> {
 
     fn xattr(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, LookError> {
         let key = (path.to_path_buf(), name.to_owned());
-        remembered(&self.xattrs, &key, || self.root.xattr(path, name))
+        remembered(&self.xattrs, &key, || self.noted(path, self.root.xattr(path, name)))
     }
 
     fn flags(&self, path: &Path) -> Result<u32, LookError> {

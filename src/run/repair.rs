@@ -122,6 +122,7 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
         report.former_ids = plan::user::former_ids(&seen.inventory, &names);
         let wish = wish(args, keys.clone(), &client, &seen, report)?;
         let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
+        session::check_all_was_read(&seen)?;
         report.notes.splice(0..0, plan.notes.iter().cloned());
         tracing::info!("planned {} actions", plan.actions.len());
         stop.check()?;

@@ -52,6 +52,18 @@ pub(super) struct Session {
     device: String,
 }
 
+/// A plan is only made of what was seen: a file that the disk refused to show is not absent.
+///
+/// # Errors
+/// [`Refusal`] (3) with its path.
+pub(super) fn check_all_was_read(seen: &Seen<'_>) -> Result<(), Refusal> {
+    let Some((path, error)) = seen.inventory.unread() else { return Ok(()) };
+    Err(Refusal::target(format!("{} could not be read: {error}; nothing was changed", path.display())).hint(
+        "The disk or its filesystem is damaged. Copy the volume (ddrescue) and repair the copy, or let --fsck check the \
+         filesystem first.",
+    ))
+}
+
 /// What every question needs.
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
@@ -289,6 +301,13 @@ impl Session {
     fn judge(&self, seen: &Seen<'_>, question: &Question<'_>) -> Evaluation {
         let mut answer = evaluate::evaluate(&seen.inventory, &seen.system, question);
         cite(&seen.inventory, &seen.system.build, &mut answer);
+        if let Some((path, error)) = seen.inventory.unread()
+            && answer.verdict == Verdict::Accept
+        {
+            answer.verdict = Verdict::Unknown;
+            answer.keys.iter_mut().for_each(|key| key.verdict = Verdict::Unknown);
+            answer.unknown.insert(0, format!("{} could not be read: {error}", path.display()));
+        }
         if self.mounted.info.journal == FsJournal::Dirty {
             // What is seen is older than what was written: no answer from it holds.
             answer.verdict = Verdict::Unknown;

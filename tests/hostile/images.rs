@@ -14,7 +14,6 @@ const LISTS: &[(&str, &str)] = &[
     ("tags", "pack('<IHH', 1, 0x7777, 7)"),
     ("ids", "pack('<IHHHHIHHIHHHHHH', 1, 1, 7, 2, 7, 0xffffffff, 2, 7, 0xffffffff, 4, 7, 0x10, 7, 0x20, 7)"),
     ("no-mask", "pack('<IHHHHIHHHH', 1, 1, 7, 2, 7, 1000, 4, 7, 0x20, 7)"),
-    ("permissions", "pack('<IHHHHHH', 1, 1, 0xffff, 4, 0xffff, 0x20, 0xffff)"),
 ];
 
 /// `struct vfs_cap_data` (linux/capability.h), little-endian.
