@@ -95,6 +95,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("directory-that-is-no-root", Needs::Root, directory_that_is_no_root),
         ("running-system-without-live", Needs::Root, running_system),
         ("corrupt-gpt-with-good-backup", Needs::Loop, backup_table),
+        ("damaged-inode", Needs::Loop, damaged_inode),
         ("several-roots", Needs::Loop, several_roots),
         ("user-unknown", Needs::Loop, user_unknown),
         ("no-such-partition-or-root", Needs::Loop, no_such_choice),
@@ -191,6 +192,44 @@ fn backup_table() -> Result<()> {
         .expect(&[0])?;
     let text = format!("{}{}", run.stdout, run.stderr);
     ensure!(text.contains("backup"), "does not say that it took the backup table\n{}", run.transcript());
+    Ok(())
+}
+
+/// What the filesystem refuses to show is not absent: without login.defs a user would be made by other rules.
+fn damaged_inode() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::None)?;
+    // One byte of the inode is another than its checksum says.
+    script(
+        "set -- $(debugfs -R 'imap /etc/login.defs' \"$F\" 2>/dev/null | sed -n 's/.*located at block \\(.*\\), offset /\\1 /p')
+         block=$(dumpe2fs -h \"$F\" 2>/dev/null | sed -n 's/^Block size: *//p')
+         printf '\\377' | dd of=\"$F\" bs=1 seek=$(($1 * block + $2 + 40)) conv=notrunc status=none",
+        &[("F", &image.path)],
+    )?;
+    let state = image.scratch.join("state");
+    let key = public_key()?;
+    let arguments: [&OsStr; 10] = [
+        "repair".as_ref(),
+        "--yes".as_ref(),
+        "--user".as_ref(),
+        "newcomer".as_ref(),
+        "--create-user".as_ref(),
+        "--key".as_ref(),
+        key.as_os_str(),
+        "--state-dir".as_ref(),
+        state.as_os_str(),
+        image.path.as_os_str(),
+    ];
+    let dry = [&arguments[..], &["--dry-run".as_ref()]].concat();
+    told(&dry, &[3], &["/etc/login.defs could not be read"])?;
+    // Mounted to write, the kernel marks the filesystem as damaged, too.
+    let run = volrescue(&arguments)?.expect(&[5])?;
+    let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(
+        said.contains("/etc/login.defs could not be read") && said.contains("nothing was changed"),
+        "{said}"
+    );
+    let passwd = script("debugfs -R 'cat /etc/passwd' \"$F\" 2>/dev/null", &[("F", &image.path)])?;
+    ensure!(passwd.contains("root:") && !passwd.contains("newcomer"), "passwd: {passwd}");
     Ok(())
 }
 
