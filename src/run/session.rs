@@ -189,7 +189,6 @@ impl Session {
         self.mounted.mount_point()
     }
 
-    /// Where in the tree its further filesystems are mounted.
     /// Nothing is begun that can't be ended: of these paths none lies on a snapshot that refuses writes.
     ///
     /// # Errors
@@ -217,6 +216,7 @@ impl Session {
         ))
     }
 
+    /// Where in the tree its further filesystems are mounted.
     pub(super) fn branches(&self) -> Vec<PathBuf> {
         self.mounted.branches.iter().map(|branch| branch.point.clone()).collect()
     }
