@@ -88,6 +88,11 @@ struct Open {
     file: File,
     next: u64,
     saved: u32,
+    /// How many bytes the file's whole lines have, and how many of them are known to be durable.
+    length: u64,
+    durable: u64,
+    /// It could not be made durable once.
+    broken: bool,
 }
 
 impl Journal {
@@ -125,8 +130,7 @@ impl Journal {
             .mode(0o600)
             .open(&path)
             .map_err(|error| refuse("making", &path, &error))?;
-        let mut journal =
-            Self { to: Some(Open { dir: dir.clone(), id: id.clone(), file, next: 0, saved: 0 }), changes: 0 };
+        let mut journal = Self { to: Some(Open::new(dir.clone(), id.clone(), file)), changes: 0 };
         let begin = Begin {
             schema: SCHEMA,
             run: id.clone(),
@@ -245,9 +249,13 @@ impl Journal {
     pub fn end(&mut self, ending: Ending) -> Result<()> {
         let changes = self.changes;
         self.append(&Record::End { ending, changes })?;
-        self.sync()?;
-        match &self.to {
-            Some(open) => note_end(&open.dir, open.next),
+        match &mut self.to {
+            // That was told when it broke; it looks like the journal of a killed run, and is taken for one.
+            Some(open) if open.broken => Ok(()),
+            Some(open) => {
+                open.sync()?;
+                note_end(&open.dir, open.next)
+            }
             None => Ok(()),
         }
     }
@@ -266,19 +274,51 @@ impl Journal {
 
     /// Adds a line; gives its number.
     fn append(&mut self, record: &Record) -> Result<u64> {
-        let Some(open) = &mut self.to else { return Ok(0) };
-        let line = line::to_line(open.next, record)?;
-        open.file.write_all(&line).with_context(|| format!("writing {}", open.dir.join(FILE).display()))?;
-        open.next += 1;
-        Ok(open.next - 1)
+        self.to.as_mut().map_or(Ok(0), |open| open.append(record))
     }
 
-    fn sync(&self) -> Result<()> {
-        match &self.to {
-            Some(open) => {
-                open.file.sync_data().with_context(|| format!("syncing {}", open.dir.join(FILE).display()))
+    fn sync(&mut self) -> Result<()> {
+        self.to.as_mut().map_or(Ok(()), Open::sync)
+    }
+}
+
+impl Open {
+    fn new(dir: PathBuf, id: String, file: File) -> Self {
+        Self { dir, id, file, next: 0, saved: 0, length: 0, durable: 0, broken: false }
+    }
+
+    fn append(&mut self, record: &Record) -> Result<u64> {
+        // Nothing follows a gap: what is durable is whole, and the run is known for one that did not come to its end.
+        if self.broken {
+            return Ok(self.next);
+        }
+        let line = line::to_line(self.next, record)?;
+        if let Err(error) = self.file.write_all(&line) {
+            // Half a line may be there.
+            self.broken = self.file.set_len(self.length).is_err();
+            return Err(error).with_context(|| format!("writing {}", self.dir.join(FILE).display()));
+        }
+        self.length += line.len() as u64;
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let path = || self.dir.join(FILE).display().to_string();
+        anyhow::ensure!(!self.broken, "{} could not be synced before", path());
+        match self.file.sync_data() {
+            Ok(()) => {
+                self.durable = self.length;
+                Ok(())
             }
-            None => Ok(()),
+            Err(error) => {
+                // The kernel takes the pages for written now (fsync(2)), whether they are or not, and a later sync
+                // would say nothing. Only lines that had no effect yet are given up; where even that fails, they are
+                // a damaged end, which undo names.
+                self.broken = true;
+                drop(self.file.set_len(self.durable).and_then(|()| self.file.sync_data()));
+                Err(error).with_context(|| format!("syncing {}", path()))
+            }
         }
     }
 }

@@ -152,6 +152,33 @@ fn a_run_whose_first_record_could_not_be_written_is_not_in_the_history() {
 }
 
 #[test]
+fn nothing_follows_a_record_that_could_not_be_made_durable() {
+    let world = small_root("not-durable");
+    world.dir("/home/u/.ssh", 0o777, 1000, 1000);
+    world.file("/home/u/.ssh/authorized_keys", 0o666, 1000, 1000, KEY);
+    let before = world.manifest();
+    for at in 2..=4 {
+        // The first is that of the run's first record.
+        let fault = format!("inject=fdatasync:error=EIO:when={at}");
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", &fault, env!("CARGO_BIN_EXE_volrescue")])
+            .args(["repair", "--yes", "--user", "u", "volume"])
+            .env("VOLRESCUE_STATE_DIR", &world.state)
+            .current_dir(world.volume.parent().unwrap())
+            .output()
+            .unwrap();
+        expect(&output, &[5], "Input/output error");
+        let (id, state) = runs(&world).pop().unwrap();
+        // A later sync would succeed though what it should have written was lost.
+        assert_eq!(state, RunState::Interrupted, "fdatasync {at}");
+        let journal = fs::read_to_string(world.state.join(&id).join("journal.jsonl")).unwrap();
+        assert_eq!(journal.matches("\"intent\"").count(), at - 2, "{journal}");
+        expect(&volrescue(&world, &["undo", "--yes", "--target", "volume", &id]), &[0], "");
+        assert_eq!(world.manifest(), before, "fdatasync {at}");
+    }
+}
+
+#[test]
 fn without_a_journal_a_read_only_helper_can_repair_and_is_told_what_it_gives_up() {
     let world = small_root("no-journal");
     let arguments = ["repair", "--yes", "--user", "u", "--state-dir", "/proc/volrescue", "volume"];
