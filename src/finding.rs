@@ -260,6 +260,7 @@ checks! {
     UserMissing "user-missing" User "The user is not in the volume's passwd.";
     UserDuplicate "user-duplicate" Nothing "More than one passwd line bears the user's name; the first is in force.";
     UserDirectoryService "user-directory-service" Nothing "The user may come from a directory service that nsswitch.conf names.";
+    GroupServicesMissing "group-services-missing" Account "nsswitch.conf names no service for groups, and the C library reads past the empty list.";
     AccountIdInvalid "account-id-invalid" Nothing "The uid or gid of the account is 4294967295, which the kernel takes for none at all.";
     AccountLocked "account-locked" Account "The password field begins with ! and UsePAM is off, so sshd takes the account for locked.";
     AccountExpired "account-expired" Account "The account's expiry date is past.";

@@ -29,7 +29,7 @@ pub(super) fn mend(
     for _ in 0..ROUNDS {
         let open = |finding: &&Finding| {
             finding.fixed_by == class
-                && (finding.severity == Severity::Blocks || beside_the_login)
+                && (finding.severity == Severity::Blocks || leaves_open(finding) || beside_the_login)
                 && !given_up.iter().any(|one| is_same(one, finding))
         };
         let Some(finding) = before.findings.iter().find(open).cloned() else { break };
@@ -60,6 +60,11 @@ pub(super) fn mend(
             given_up.push(finding);
         }
     }
+}
+
+/// Whether it is as good as a reason to refuse: what sshd makes of it can't be told.
+fn leaves_open(finding: &Finding) -> bool {
+    finding.check == CheckId::GroupServicesMissing
 }
 
 fn blocking(evaluation: &Evaluation) -> impl Iterator<Item = &Finding> {

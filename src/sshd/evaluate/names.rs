@@ -13,8 +13,8 @@ pub struct NameServices {
     pub group: Vec<String>,
     /// Services of `shadow:`, in order.
     pub shadow: Vec<String>,
-    /// The lines of `passwd:` and `shadow:`, where there are such.
-    lines: [Option<u32>; 2],
+    /// The lines of [`DATABASES`], where there are such.
+    lines: [Option<u32>; 3],
     /// `true` if `hosts:` knows the names of this machine itself without a file.
     localhost: bool,
     /// `true` if SSSD has a configuration; without one it serves the local files only.
@@ -22,6 +22,9 @@ pub struct NameServices {
     /// `true` if systemd-userdbd may know users that are in no passwd file.
     userdb: bool,
 }
+
+/// The databases whose lines can be mended.
+const DATABASES: [&str; 3] = ["passwd", "group", "shadow"];
 
 /// Services that read the files; musl and an absent nsswitch.conf mean `files`.
 const LOCAL: [&str; 2] = ["files", "compat"];
@@ -38,7 +41,7 @@ impl NameServices {
             Some((_, services)) => services,
             None => files(),
         };
-        let lines = ["passwd", "shadow"].map(|database| services(&text, database).map(|(line, _)| line));
+        let lines = DATABASES.map(|database| services(&text, database).map(|(line, _)| line));
         let (passwd, group, shadow) = (asked("passwd"), asked("group"), asked("shadow"));
         let names = |service: &str| passwd.iter().chain(&group).any(|name| name == service);
         let filled = |path: &str| {
@@ -58,10 +61,10 @@ impl NameServices {
         self.localhost
     }
 
-    /// The line of nsswitch.conf for `passwd` or `shadow`, counted from 1.
+    /// The line of nsswitch.conf for `passwd`, `group` or `shadow`, counted from 1.
     #[must_use]
     pub fn line_of(&self, database: &str) -> Option<u32> {
-        self.lines[usize::from(database == "shadow")]
+        DATABASES.iter().zip(self.lines).find(|(known, _)| **known == database)?.1
     }
 
     /// Does the volume ask /etc/passwd at all?

@@ -49,12 +49,32 @@ const SHELLS: [&str; 24] = [
 
 pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) {
     limits(case);
+    group_services(case);
     if !case.effective.use_pam.value {
         nologin_file(case, user);
     }
     let root = chroot(case, user);
     shell(case, user, who, root.as_deref());
     forced_command(case);
+}
+
+/// From 2.34 glibc's lookups of groups go on to the service after the first one, if there is a second; in an empty list
+/// (nss/nsswitch.c, `__nss_lookup`) both lie behind its end. A module of PAM or sshd itself dies of it or does not, by what
+/// happens to be there.
+fn group_services(case: &mut Case<'_>) {
+    let names = &case.system.names;
+    if !names.group.is_empty() {
+        return;
+    }
+    let mut finding = Finding::advises(CheckId::GroupServicesMissing)
+        .at("/etc/nsswitch.conf")
+        .is("group: without a service")
+        .wants("group: files")
+        .fixed_by(FixedBy::Account);
+    if let Some(line) = names.line_of("group") {
+        finding = finding.on_line(line);
+    }
+    case.doubt(finding, "whether the C library survives an empty list of services for groups");
 }
 
 fn limits(case: &mut Case<'_>) {

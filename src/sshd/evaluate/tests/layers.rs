@@ -243,6 +243,18 @@ fn a_directory_service_leaves_an_absent_user_open() {
 }
 
 #[test]
+fn an_empty_list_of_services_for_groups_leaves_the_answer_open() {
+    // sshd-session of Debian 13 dies of it with this and accepts without: a regression can't hold that.
+    let mut bed = Bed::debian();
+    bed.write("/etc/nsswitch.conf", "passwd: files\ngroup:\nshadow: files\n");
+    let evaluation = bed.ask("u", &[key(1)]);
+    assert_eq!(evaluation.verdict, Verdict::Unknown);
+    is_consistent(&evaluation, "group");
+    let finding = evaluation.findings.iter().find(|finding| finding.check == CheckId::GroupServicesMissing);
+    assert_eq!(finding.unwrap().line, Some(2));
+}
+
+#[test]
 fn fstab_that_covers_the_home_leaves_the_answer_open() {
     let mut bed = Bed::debian();
     bed.write("/etc/fstab", "UUID=1 / ext4 defaults 0 1\nUUID=2 /home ext4 defaults 0 2\n");
