@@ -240,11 +240,17 @@ pub(super) fn load(view: &dyn View, service: &str) -> Result<Loaded, Fault> {
 }
 
 fn load_service(view: &dyn View, service: &str) -> Result<Stacks, Fault> {
-    let mut reader = Reader { view, stacks: Stacks::default(), includes: 0 };
+    let any_length = view.sshd().pam_at_least_1_6();
+    let mut reader = Reader { view, any_length, stacks: Stacks::default(), includes: 0 };
     let Some((file, text)) = open(view, service)? else { return Ok(reader.stacks) };
     reader.stacks.file = Some(file.clone());
-    reader.file(&file, &text, None, 0, 0)?;
-    Ok(reader.stacks)
+    match reader.file(&file, &text, None, 0, 0)? {
+        None => Ok(reader.stacks),
+        Some(line) => {
+            let why = "a line that ends with a backslash, and none follows".into();
+            Err(Fault { file, line: Some(line), why, end: End::Fails })
+        }
+    }
 }
 
 /// `None` if there is none that could be opened: the next directory is tried, and then `other`.
@@ -295,12 +301,15 @@ fn read(view: &dyn View, path: &Path) -> Result<Option<Vec<u8>>, Fault> {
 
 struct Reader<'a> {
     view: &'a dyn View,
+    /// From libpam 1.6 a line may have any length.
+    any_length: bool,
     stacks: Stacks,
     includes: usize,
 }
 
 impl Reader<'_> {
-    /// `wanted`: only rules of this type ("account"), for an include; `None` takes all.
+    /// `wanted`: only rules of this type ("account"), for an include; `None` takes all. Gives the line that has no end,
+    /// at which libpam gives up this file.
     fn file(
         &mut self,
         file: &Path,
@@ -308,11 +317,18 @@ impl Reader<'_> {
         wanted: Option<&str>,
         depth: usize,
         level: usize,
-    ) -> Result<(), Fault> {
-        for (line, words) in rules(text) {
-            self.rule(Location { file: file.to_owned(), line }, &words, wanted, depth, level)?;
+    ) -> Result<Option<u32>, Fault> {
+        let mut lines = Lines { rest: text, number: 1, any_length: self.any_length };
+        loop {
+            match lines.next() {
+                Err(Unfinished(line)) => return Ok(Some(line)),
+                Ok(None) => return Ok(None),
+                Ok(Some((line, text))) => {
+                    let at = Location { file: file.to_owned(), line };
+                    self.rule(at, &words(&text), wanted, depth, level)?;
+                }
+            }
         }
-        Ok(())
     }
 
     fn rule(
@@ -400,10 +416,7 @@ impl Reader<'_> {
             return Err(Fault { file: PathBuf::from(name), line: None, why, end: End::Fails });
         }
         match open(self.view, name)? {
-            Some((file, text)) => {
-                self.file(&file, &text, wanted, depth + 1, level)?;
-                Ok(true)
-            }
+            Some((file, text)) => Ok(self.file(&file, &text, wanted, depth + 1, level)?.is_none()),
             None => Ok(false),
         }
     }
@@ -428,33 +441,104 @@ fn must_fail(at: Location, control: String, level: usize) -> Rule {
     Rule { at, handler: Handler::MustFail, arguments: Vec::new(), control, actions: [Action::Bad; 32], level }
 }
 
-/// Lines joined at a final backslash, comments cut, words split; `[...]` is one word.
-fn rules(text: &[u8]) -> Vec<(u32, Vec<String>)> {
-    let mut rules = Vec::new();
-    let mut open: Option<(u32, String)> = None;
-    // A CR is part of the last word, as it is for libpam.
-    for (line, number) in text.split(|byte| *byte == b'\n').zip(1..) {
-        let line = line.to_str_lossy();
-        let line = line.split('#').next().unwrap_or_default();
-        let (start, mut whole) = open.take().unwrap_or((number, String::new()));
-        if let Some(continued) = line.strip_suffix('\\') {
-            whole.push_str(continued);
-            whole.push(' ');
-            open = Some((start, whole));
-            continue;
-        }
-        whole.push_str(line);
-        let words = words(&whole);
-        if !words.is_empty() {
-            rules.push((start, words));
-        }
-    }
-    rules
+/// The room that libpam before 1.6 has for a line and its end.
+const LINE_ROOM: usize = 1024;
+/// What may stand behind a backslash that continues a line; a CR may not, it is part of the last word.
+const BLANKS: [char; 3] = [' ', '\t', '\n'];
+
+/// A line that is continued, and the file ends or the room does.
+#[derive(Debug, PartialEq, Eq)]
+struct Unfinished(u32);
+
+/// The lines of a file as libpam puts them together: continued ones joined, comments cut.
+struct Lines<'a> {
+    rest: &'a [u8],
+    /// Of the line that is read next, counted from 1.
+    number: u32,
+    any_length: bool,
 }
 
+impl<'a> Lines<'a> {
+    /// The next line that is not empty, and the number of its first part.
+    fn next(&mut self) -> Result<Option<(u32, String)>, Unfinished> {
+        let line = if self.any_length { self.of_any_length() } else { self.within_room() };
+        Ok(line?.map(|(number, bytes)| (number, until(&bytes, b"\0").to_str_lossy().into_owned())))
+    }
+
+    /// At most so many bytes, up to the end of the line and with it, as fgets(3) gives them.
+    fn chunk(&mut self, most: usize) -> Option<(u32, &'a [u8])> {
+        let end = self.rest.find_byte(b'\n').map_or(self.rest.len(), |at| at + 1).min(most);
+        let (chunk, rest) = self.rest.split_at(end);
+        let number = self.number;
+        self.rest = rest;
+        self.number += u32::from(chunk.ends_with(b"\n"));
+        (!chunk.is_empty()).then_some((number, chunk))
+    }
+
+    /// `_pam_assemble_line` before 1.6: what does not fit is a line of its own; blank lines and comments within a
+    /// continued line are passed over.
+    fn within_room(&mut self) -> Result<Option<(u32, Vec<u8>)>, Unfinished> {
+        let mut whole = Vec::new();
+        let mut first = None;
+        loop {
+            let room = LINE_ROOM - whole.len();
+            let Some((number, chunk)) = (room > 1).then(|| self.chunk(room - 1)).flatten() else {
+                return first.map_or(Ok(None), |first| Err(Unfinished(first)));
+            };
+            let chunk = until(chunk, b"\0");
+            let line = chunk.trim_start_with(|char| BLANKS.contains(&char));
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let first = *first.get_or_insert(number);
+            let code = until(chunk, b"#");
+            match continued(chunk).filter(|_| code.len() == chunk.len()) {
+                Some(part) => {
+                    whole.extend_from_slice(part);
+                    whole.push(b' ');
+                }
+                None => {
+                    whole.extend_from_slice(code);
+                    return Ok(Some((first, whole)));
+                }
+            }
+        }
+    }
+
+    /// `_pam_line_assemble` from 1.6: a blank line or a comment ends a continued one.
+    fn of_any_length(&mut self) -> Result<Option<(u32, Vec<u8>)>, Unfinished> {
+        let mut whole = Vec::new();
+        let mut first = None;
+        while let Some((number, chunk)) = self.chunk(usize::MAX) {
+            let part = continued(chunk);
+            let line = part.map_or_else(|| chunk.to_vec(), |part| [part, b" "].concat());
+            let code = until(&line, b"#").trim_start_with(|char| char == ' ' || char == '\t');
+            let begins = *first.get_or_insert(number);
+            whole.extend_from_slice(code);
+            if part.is_none() || until(&line, b"\0").contains(&b'#') {
+                if !whole.trim_with(|char| BLANKS.contains(&char)).is_empty() {
+                    return Ok(Some((begins, whole)));
+                }
+                whole.clear();
+                first = None;
+            }
+        }
+        first.map_or(Ok(None), |first| Err(Unfinished(first)))
+    }
+}
+
+/// What stands before the backslash that ends a line, if one does.
+fn continued(chunk: &[u8]) -> Option<&[u8]> {
+    chunk.trim_end_with(|char| BLANKS.contains(&char)).strip_suffix(b"\\")
+}
+
+fn until<'a>(bytes: &'a [u8], end: &[u8]) -> &'a [u8] {
+    bytes.find(end).map_or(bytes, |at| &bytes[..at])
+}
+
+/// The words of a line; `[...]` is one.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
-    const BLANKS: [char; 3] = [' ', '\t', '\n'];
     let mut rest = line.trim_matches(BLANKS);
     while !rest.is_empty() {
         let end = if rest.starts_with('[') {
@@ -688,11 +772,48 @@ mod tests {
         assert!(load(&tree, "sshd").is_err());
     }
 
+    fn lines(text: &[u8], any_length: bool) -> Result<Vec<(u32, Vec<String>)>, Unfinished> {
+        let mut lines = Lines { rest: text, number: 1, any_length };
+        let mut all = Vec::new();
+        while let Some((number, line)) = lines.next()? {
+            all.push((number, words(&line)));
+        }
+        Ok(all)
+    }
+
+    fn of(line: u32, words: &str) -> (u32, Vec<String>) {
+        (line, words.split(' ').map(str::to_owned).collect())
+    }
+
     #[test]
     fn comments_continuations_and_brackets_are_read() {
+        for any_length in [false, true] {
+            assert_eq!(
+                lines(b"account \\\n [success=1 default=ignore]\tpam_unix.so # x\n\n#y\n", any_length)
+                    .unwrap(),
+                [(1, vec!["account".to_owned(), "[success=1 default=ignore]".into(), "pam_unix.so".into()])]
+            );
+            assert_eq!(
+                lines(b"a \\ \t\nb\n# c \\\nd # \\\ne\n", any_length).unwrap(),
+                [of(1, "a b"), of(4, "d"), of(5, "e")]
+            );
+            for unfinished in [&b"a\n\\"[..], b"a\nb \\\n", b"a\n\\ \n"] {
+                assert_eq!(lines(unfinished, any_length), Err(Unfinished(2)), "{unfinished:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn from_1_6_a_blank_line_ends_a_continued_one_and_a_long_one_is_one() {
+        assert_eq!(lines(b"a \\\n\n# x\nb\n", false).unwrap(), [of(1, "a b")]);
+        assert_eq!(lines(b"a \\\n\n# x\nb\n", true).unwrap(), [of(1, "a"), of(4, "b")]);
+        let long = [&b"a "[..], &[b'x'; 1030], b"\n"].concat();
+        assert_eq!(lines(&long, true).unwrap().len(), 1);
         assert_eq!(
-            rules(b"account \\\n [success=1 default=ignore]\tpam_unix.so # x\n\n#y\n"),
-            [(1, vec!["account".to_owned(), "[success=1 default=ignore]".into(), "pam_unix.so".into()])]
+            lines(&long, false).unwrap(),
+            [of(1, &format!("a {}", "x".repeat(1021))), of(1, &"x".repeat(9))]
         );
+        let endless = b"a \\\n".repeat(600);
+        assert_eq!(lines(&endless, false), Err(Unfinished(1)));
     }
 }
