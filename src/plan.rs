@@ -490,10 +490,15 @@ fn optional(
 ) {
     let blocked = |builder: &Builder<'_>| -> Vec<(Verdict, Vec<CheckId>)> {
         let system = System::read(&builder.view);
+        let of_keys = |check: CheckId| {
+            check.fixed_by() == FixedBy::Key
+                || (CheckId::KeyFileEmpty..=CheckId::KeyLineCommand).contains(&check)
+        };
         let blocks = |answer: Evaluation| {
-            let found = answer.findings.iter().filter(|finding| {
-                finding.severity == Severity::Blocks && finding.check.fixed_by() != FixedBy::Key
-            });
+            let found = answer
+                .findings
+                .iter()
+                .filter(|finding| finding.severity == Severity::Blocks && !of_keys(finding.check));
             (answer.verdict, found.map(|finding| finding.check).collect())
         };
         users.iter().map(|user| blocks(ask(&builder.view, &system, user, wish))).collect()

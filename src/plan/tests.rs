@@ -93,6 +93,18 @@ fn what_a_file_says_once_it_can_be_read_keeps_nobody_from_closing_it() {
 }
 
 #[test]
+fn a_forced_command_that_comes_to_light_keeps_nobody_from_closing_the_directory() {
+    let mut bed = Bed::debian();
+    let text = String::from_utf8(key(1).to_line()).unwrap();
+    bed.write(KEYS, format!("command=\"exit 3\" {}\n", text.trim_end())).chmod(SSH, 0o444);
+    let plan = plan(&bed, &wish());
+    let view = after(&bed, &plan);
+    assert_eq!(shown(&view, SSH), "0700 1000:1000", "{:?}", plan.notes);
+    let again = build(&view, &OsFacts::detect(&view), &[BString::from("u")], &wish()).unwrap();
+    assert_eq!(paths(&again), Vec::<String>::new());
+}
+
+#[test]
 fn no_bit_is_added_that_no_check_needs() {
     let mut bed = Bed::debian();
     bed.chmod("/home", 0o711).chmod(HOME, 0o500).chmod(SSH, 0o500).chmod(KEYS, 0o400);

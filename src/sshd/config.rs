@@ -134,6 +134,10 @@ pub struct Effective {
     pub sshd_session_path: Setting<Option<BString>>,
     /// From 10.0.
     pub sshd_auth_path: Setting<Option<BString>>,
+    /// Hosts without their ports; empty where unset.
+    pub listen_addresses: Vec<Setting<BString>>,
+    /// 4 for `inet`, 6 for `inet6`, 0 for `any`.
+    pub address_family: Setting<i64>,
     /// The ports, 22 where unset.
     pub ports: Vec<u16>,
     /// sshd starts, but a connection like this one dies with this.

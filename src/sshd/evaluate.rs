@@ -21,6 +21,7 @@ mod advice;
 mod hostkey;
 mod hosts;
 mod labels;
+mod listen;
 mod names;
 mod negotiation;
 mod pam;

@@ -80,6 +80,10 @@ impl Config {
             host_key_agent: none_is_none(merged.text(Op::HostKeyAgent)),
             sshd_session_path: merged.helper(Op::SshdSessionPath, (9, 8), "sshd-session"),
             sshd_auth_path: merged.helper(Op::SshdAuthPath, (10, 0), "sshd-auth"),
+            listen_addresses: merged.listen_addresses(),
+            address_family: merged
+                .number(Op::AddressFamily)
+                .map_or_else(Setting::default, |(value, at)| Setting { value, at }),
             ports: self.ports(),
             fatal,
         }
@@ -172,8 +176,8 @@ impl Effective {
             trusted_user_ca_keys revoked_keys authentication_methods pubkey_accepted_algorithms
             ca_signature_algorithms host_key_algorithms kex_algorithms ciphers macs required_rsa_size force_command
             chroot_directory max_auth_tries max_sessions use_dns refuse_connection permit_user_environment
-            use_privilege_separation host_key_agent sshd_session_path sshd_auth_path;
-            lists allow_users deny_users allow_groups deny_groups host_keys;
+            use_privilege_separation host_key_agent sshd_session_path sshd_auth_path address_family;
+            lists allow_users deny_users allow_groups deny_groups host_keys listen_addresses;
             ports fatal
         )
     }
@@ -241,6 +245,11 @@ impl Merged<'_> {
         let list = self.block.lists.get(&op).or_else(|| global.lists.get(&op));
         let words = list.into_iter().flatten();
         words.map(|(word, at)| Setting { value: word.clone(), at: self.at(*at) }).collect()
+    }
+
+    fn listen_addresses(&self) -> Vec<Setting<BString>> {
+        let listen = self.config.global.listen.iter();
+        listen.map(|(host, at)| Setting { value: BString::from(host.as_slice()), at: self.at(*at) }).collect()
     }
 
     fn authorized_keys_file(&self) -> Setting<Vec<BString>> {

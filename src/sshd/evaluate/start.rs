@@ -17,6 +17,7 @@ pub(super) fn check(case: &mut Case<'_>) -> Vec<String> {
     let loaded = hostkey::check(case);
     privilege_separation_directory(case);
     helpers(case);
+    super::listen::check(case);
     service(case);
     loaded
 }

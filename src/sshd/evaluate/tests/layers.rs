@@ -243,6 +243,25 @@ fn a_directory_service_leaves_an_absent_user_open() {
 }
 
 #[test]
+fn an_address_that_only_the_machine_itself_has_or_has_not_is_named() {
+    let mut bed = Bed::debian();
+    // Somebody, from another machine.
+    bed.address = "";
+    let mut ask = |line: &str| {
+        bed.write(CONFIG, format!("UsePAM yes\n{line}\n"));
+        let evaluation = bed.ask("u", &[key(1)]);
+        let named = evaluation.findings.iter().any(|finding| finding.check == CheckId::ListenAddress);
+        (evaluation.verdict, named)
+    };
+    assert_eq!(ask("ListenAddress 0.0.0.0"), (Verdict::Accept, false));
+    assert_eq!(ask("AddressFamily inet6"), (Verdict::Accept, false));
+    // A tunnel may end there.
+    assert_eq!(ask("ListenAddress 127.0.0.1"), (Verdict::Accept, true));
+    assert_eq!(ask("ListenAddress 192.0.2.1"), (Verdict::Unknown, true));
+    assert_eq!(ask("ListenAddress 192.0.2.1\nListenAddress ::"), (Verdict::Accept, false));
+}
+
+#[test]
 fn an_empty_list_of_services_for_groups_leaves_the_answer_open() {
     // sshd-session of Debian 13 dies of it with this and accepts without: a regression can't hold that.
     let mut bed = Bed::debian();
