@@ -9,6 +9,7 @@ pub mod cite;
 pub mod config;
 pub mod evaluate;
 pub mod pattern;
+mod services;
 
 pub use build::{Build, Family};
 pub use config::Effective;

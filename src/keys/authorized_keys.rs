@@ -3,7 +3,7 @@
 mod hidden;
 mod options;
 
-pub use options::{Options, from_problem};
+pub use options::{BAD_PORT, Options, from_problem};
 
 /// Reads a list of options that stands alone, as a line of a principals file has it.
 ///

@@ -36,6 +36,9 @@ pub struct Options {
     pub no_touch_required: bool,
     /// `verify-required`: a security key must have asked for PIN or finger.
     pub verify_required: bool,
+    /// What `permitopen=` and `permitlisten=` name in place of a port, from 7.8: the line is refused where /etc/services
+    /// has no such name.
+    pub services: Vec<BString>,
 }
 
 impl Options {
@@ -167,13 +170,13 @@ impl Reader<'_> {
             options.environment.push(setting);
         } else if self.value_of("permitopen") {
             let permission = self.quoted(true)?;
-            check_permission(&permission, build)?;
+            options.services.extend(check_permission(&permission, build)?);
         } else if build.at_least(7, 8) && self.value_of("permitlisten") {
             let mut permission = self.quoted(true)?;
             if !permission.contains(&b':') {
                 permission.splice(0..0, *b"*:");
             }
-            check_permission(&permission, build)?;
+            options.services.extend(check_permission(&permission, build)?);
         } else if self.value_of("tunnel") {
             let device = self.quoted(self.modern)?;
             if !device.eq_ignore_ascii_case(b"any") && number(&device, MAX_TUNNEL).is_none() {
@@ -260,8 +263,11 @@ impl Reader<'_> {
     }
 }
 
-/// `host:port`, also with brackets and with a slash (`hpdelim`); the port a number or `*`.
-fn check_permission(permission: &[u8], build: &Build) -> Result<(), String> {
+/// Why a line is refused whose `permitopen=` or `permitlisten=` has a port that is none.
+pub const BAD_PORT: &str = "permitopen= or permitlisten= with a bad port";
+
+/// `host:port`, also with brackets and with a slash (`hpdelim`); the port a number or `*`, else the name of a service.
+fn check_permission(permission: &[u8], build: &Build) -> Result<Option<BString>, String> {
     let bad_host = || Err("permitopen= or permitlisten= without a host and a port".into());
     let end = if permission.starts_with(b"[") {
         match permission.find_byte(b']') {
@@ -276,14 +282,11 @@ fn check_permission(permission: &[u8], build: &Build) -> Result<(), String> {
     if end >= MAX_HOST {
         return bad_host();
     }
-    // Later versions also look into /etc/services.
-    let service = build.at_least(7, 8)
-        && port.first().is_some_and(u8::is_ascii_lowercase)
-        && port.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+'));
-    if port == b"*" || service || number(port, 65535).is_some_and(|port| port > 0) {
-        Ok(())
-    } else {
-        Err("permitopen= or permitlisten= with a bad port".into())
+    match number(port, 65535) {
+        Some(number) if number > 0 => Ok(None),
+        None if port == b"*" => Ok(None),
+        None if build.at_least(7, 8) && !port.is_empty() => Ok(Some(port.into())),
+        _ => Err(BAD_PORT.into()),
     }
 }
 

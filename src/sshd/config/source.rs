@@ -3,7 +3,8 @@
 use super::lex::{Line, lines, vis};
 use crate::accounts::Passwd;
 use crate::sshd::build::Build;
-use crate::view::{FileKind, LookError, TEXT_LIMIT, View, read_accounts, read_following, walk};
+use crate::sshd::services;
+use crate::view::{FileKind, LookError, TEXT_LIMIT, View, read_accounts, walk};
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -150,8 +151,7 @@ impl Sources {
     /// The port of a service's name, from /etc/services. Without a view, only names asked for before are known.
     pub(super) fn service_port(&mut self, view: &dyn View, name: &[u8]) -> Option<u16> {
         if !self.ports.contains_key(name) {
-            let text = read_following(view, Path::new("/etc/services"), TEXT_LIMIT).unwrap_or_default();
-            self.ports.insert(name.to_vec(), port_in(&text, name));
+            self.ports.insert(name.to_vec(), services::port(&services::read(view), name));
         }
         self.known_port(name)
     }
@@ -160,16 +160,6 @@ impl Sources {
     pub(super) fn known_port(&self, name: &[u8]) -> Option<u16> {
         self.ports.get(name).copied().flatten()
     }
-}
-
-fn port_in(services: &[u8], name: &[u8]) -> Option<u16> {
-    services.lines().find_map(|line| {
-        let line = &line[..line.find_byte(b'#').unwrap_or(line.len())];
-        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let service = words.next()?;
-        let port = words.next()?.strip_suffix(b"/tcp")?.to_str().ok()?.parse().ok()?;
-        (service == name || words.any(|alias| alias == name)).then_some(port)
-    })
 }
 
 /// The content as fopen(3) and getline(3) would give it: a directory has no lines.

@@ -11,9 +11,11 @@ use crate::accounts::PasswdEntry;
 use crate::finding::{CheckId, Finding, FixedBy, Location, Severity, Verdict};
 use crate::keys::PublicKey;
 use crate::keys::algorithms::{accepted_by, client_algorithms};
-use crate::keys::authorized_keys::{KeyLine, Line, Options, parse};
+use crate::keys::authorized_keys::{BAD_PORT, KeyLine, Line, Options, parse};
 use crate::permissions::Identity;
 use crate::sshd::config::PermitRootLogin;
+use crate::sshd::services;
+use crate::view::View;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -54,10 +56,11 @@ pub(super) fn check(case: &mut Case<'_>, user: &PasswdEntry, who: &Identity) -> 
         }
     }
     trace_files(case, &opened);
-    let lines: Vec<Vec<(u32, Line)>> = opened
+    let mut lines: Vec<Vec<(u32, Line)>> = opened
         .iter()
         .map(|file| file.content.as_deref().map_or_else(Vec::new, |content| parse(content, case.build())))
         .collect();
+    refuse_unknown_services(case.view, lines.iter_mut().flatten());
     let revoked = Revoked::read(case);
     let command = command::look(case, user);
     let trial = Trial {
@@ -242,6 +245,20 @@ struct Place<'a> {
     file: usize,
     line: u32,
     key: &'a KeyLine,
+}
+
+/// What only the volume tells of a line: the names of services that stand for ports.
+fn refuse_unknown_services<'a>(view: &dyn View, lines: impl Iterator<Item = &'a mut (u32, Line)>) {
+    let mut known = None;
+    for (_, line) in lines {
+        let Line::Key(key) = line else { continue };
+        let Ok(options) = &key.options else { continue };
+        let is_known =
+            |name| services::port(known.get_or_insert_with(|| services::read(view)), name).is_some();
+        if !options.services.iter().map(|name| name.as_slice()).all(is_known) {
+            key.options = Err(BAD_PORT.into());
+        }
+    }
 }
 
 fn index<'a>(files: &[Opened], lines: &'a [Vec<(u32, Line)>]) -> Index<'a> {
