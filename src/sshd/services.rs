@@ -19,3 +19,16 @@ pub(crate) fn port(services: &[u8], name: &[u8]) -> Option<u16> {
         (service == name || words.any(|alias| alias == name)).then_some(port)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_found_by_name_and_alias() {
+        let text = b"# x\nssh\t\t22/tcp\nhttp 80/tcp www # W\nssh 23/udp\n";
+        assert_eq!(port(text, b"ssh"), Some(22));
+        assert_eq!(port(text, b"www"), Some(80));
+        assert_eq!(port(text, b"W"), None);
+    }
+}

@@ -213,16 +213,3 @@ fn error_words(error: &LookError) -> String {
         error => error.to_string(),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn services_are_found_by_name_and_alias() {
-        let text = b"# x\nssh\t\t22/tcp\nhttp 80/tcp www # W\nssh 23/udp\n";
-        assert_eq!(port_in(text, b"ssh"), Some(22));
-        assert_eq!(port_in(text, b"www"), Some(80));
-        assert_eq!(port_in(text, b"W"), None);
-    }
-}
