@@ -128,6 +128,14 @@ pub struct OutputArgs {
     pub verbose: u8,
 }
 
+/// How many targets are worked at a time, where several are given.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JobsArgs {
+    /// Work on N targets at a time.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+}
+
 /// Where a page goes.
 #[derive(Clone, Debug, Args)]
 pub struct PageArgs {
@@ -159,9 +167,9 @@ pub struct DiagnoseArgs {
     /// Which volume.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Work on N targets at a time.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: u16,
+    /// How many at a time.
+    #[command(flatten)]
+    pub jobs: JobsArgs,
     /// Who asks.
     #[command(flatten)]
     pub login: LoginArgs,
@@ -188,9 +196,9 @@ pub struct RepairArgs {
     /// Which volume.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Work on N targets at a time.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: u16,
+    /// How many at a time.
+    #[command(flatten)]
+    pub jobs: JobsArgs,
     /// Who asks.
     #[command(flatten)]
     pub login: LoginArgs,

@@ -22,7 +22,7 @@ pub(super) fn diagnose(args: &DiagnoseArgs) -> ExitCode {
     if args.target.targets.len() > 1 {
         let jobs = args.target.targets.iter().map(|target| job(args, target)).collect();
         return match targets::keys_on_stdin(&args.login.keys) {
-            Ok(keys) => targets::run_all("diagnose", jobs, args.jobs, args.output.json, &keys),
+            Ok(keys) => targets::run_all("diagnose", jobs, args.jobs.jobs, args.output.json, &keys),
             Err(refusal) => super::refuse("diagnose", args.output.json, &refusal),
         };
     }

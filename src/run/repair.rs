@@ -51,7 +51,7 @@ pub(super) fn repair(args: &RepairArgs) -> ExitCode {
         }
         let jobs = args.target.targets.iter().map(|target| job(args, target)).collect();
         return match targets::keys_on_stdin(&args.login.keys) {
-            Ok(keys) => targets::run_all("repair", jobs, args.jobs, json, &keys),
+            Ok(keys) => targets::run_all("repair", jobs, args.jobs.jobs, json, &keys),
             Err(refusal) => super::refuse("repair", json, &refusal),
         };
     }
