@@ -6,11 +6,12 @@
 use nix::errno::Errno;
 use nix::libc::c_int;
 use nix::sys::stat::{major, minor};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `struct loop_info64`.
 #[repr(C)]
@@ -82,17 +83,30 @@ mod raw {
     nix::ioctl_write_ptr_bad!(shutdown, nix::request_code_read!(b'X', 125, size_of::<u32>()), u32);
 }
 
-/// Opens the block device of this number (`st_dev`, `st_rdev`) for reading, by the node that the kernel names.
+/// The directory of the block device of this number (`st_dev`, `st_rdev`) in /sys; its last part is the kernel's name.
+///
+/// # Errors
+/// The helper's: there is no such device.
+#[expect(clippy::disallowed_methods, reason = "looks into /sys of the helper")]
+pub fn directory_of_number(number: u64) -> io::Result<PathBuf> {
+    fs::canonicalize(format!("/sys/dev/block/{}:{}", major(number), minor(number)))
+}
+
+/// The usual node of the device of this name. The kernel writes a slash in a name as an exclamation mark in /sys.
+#[must_use]
+pub fn node_of_name(name: &str) -> PathBuf {
+    Path::new("/dev").join(name.replace('!', "/"))
+}
+
+/// Opens the block device of this number (`st_dev`, `st_rdev`) for reading, by its usual node.
 ///
 /// # Errors
 /// The helper's: the device or its node is not there.
-#[expect(clippy::disallowed_methods, reason = "opens what is in /sys and /dev of the helper")]
+#[expect(clippy::disallowed_methods, reason = "opens what is in /dev of the helper")]
 pub fn open_number(number: u64) -> io::Result<File> {
-    let sys = format!("/sys/dev/block/{}:{}/uevent", major(number), minor(number));
-    let uevent = fs::read_to_string(sys)?;
-    let name =
-        uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).ok_or(io::ErrorKind::NotFound)?;
-    let device = File::open(Path::new("/dev").join(name))?;
+    let directory = directory_of_number(number)?;
+    let name = directory.file_name().and_then(OsStr::to_str).ok_or(io::ErrorKind::NotFound)?;
+    let device = File::open(node_of_name(name))?;
     let is_it = device.metadata().map(|is| is.file_type().is_block_device() && is.rdev() == number)?;
     if is_it { Ok(device) } else { Err(io::ErrorKind::NotFound.into()) }
 }

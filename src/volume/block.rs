@@ -3,7 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "reads /sys and /dev of the helper, never the volume")]
 
 use super::proc::{MountLine, names, own_mounts, text};
-use nix::sys::stat::{major, minor};
+use crate::sys::block::{directory_of_number, node_of_name};
+use nix::sys::stat::makedev;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +22,12 @@ pub(super) struct BlockDevice {
 impl BlockDevice {
     /// The device of this number; `None` if /sys does not know it.
     pub(super) fn of_number(major: u32, minor: u32) -> Option<Self> {
-        let path = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+        Self::of_rdev(makedev(major.into(), minor.into()))
+    }
+
+    /// The device of a `st_rdev`; `None` if /sys does not know it.
+    pub(super) fn of_rdev(rdev: u64) -> Option<Self> {
+        let path = directory_of_number(rdev).ok()?;
         let name = path.file_name()?.to_str()?.to_owned();
         let parent = || Some(path.parent()?.file_name()?.to_str()?.to_owned());
         let disk = if path.join("partition").exists() { parent() } else { None };
@@ -32,11 +38,6 @@ impl BlockDevice {
     pub(super) fn of_node(node: &Path) -> Option<Self> {
         let rdev = fs::metadata(node).ok().filter(is_block)?.rdev();
         Self::of_rdev(rdev)
-    }
-
-    /// The device of a `st_rdev`.
-    pub(super) fn of_rdev(rdev: u64) -> Option<Self> {
-        Self::of_number(u32::try_from(major(rdev)).ok()?, u32::try_from(minor(rdev)).ok()?)
     }
 
     /// A whole disk.
@@ -53,9 +54,9 @@ impl BlockDevice {
         }
     }
 
-    /// Its usual node. The kernel writes a slash in a name as an exclamation mark in /sys.
+    /// Its usual node.
     pub(super) fn node(&self) -> PathBuf {
-        Path::new("/dev").join(self.name.replace('!', "/"))
+        node_of_name(&self.name)
     }
 
     /// The name of the disk itself or of the disk it is on.
@@ -85,7 +86,7 @@ impl BlockDevice {
 
     /// The devices that it is made of.
     fn slaves(&self) -> Vec<Self> {
-        let node = |name: &String| Self::of_node(&Path::new("/dev").join(name.replace('!', "/")));
+        let node = |name: &String| Self::of_node(&node_of_name(name));
         names(&self.sys().join("slaves")).iter().filter_map(node).collect()
     }
 
