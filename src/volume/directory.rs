@@ -2,12 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "the target is a directory of the helper")]
 
-use super::disk::{Access, FileBytes};
+use super::disk::Access;
 use super::mounted::{Journal, RootInfo};
 use super::proc::{MountLine, own_mounts, text};
 use super::target::Target;
 use crate::error::Refusal;
 use crate::probe::{Superblock, probe};
+use crate::sys::bytes::FileBytes;
 use anyhow::{Context, Result};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;

@@ -10,13 +10,14 @@ use super::target::{BackingFiles, Target, TargetKind};
 use crate::error::Refusal;
 use crate::probe::{Format, ReadAt};
 use crate::sys::block as ioctl;
+use crate::sys::bytes::FileBytes;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -301,34 +302,6 @@ impl ReadAt for Disk {
 
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         FileBytes { file: self.file(), size: self.size }.read_at(offset, length)
-    }
-}
-
-/// Any open file or device as bytes.
-pub(super) struct FileBytes<'a> {
-    pub(super) file: &'a File,
-    pub(super) size: u64,
-}
-
-impl ReadAt for FileBytes<'_> {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length.min(left)];
-        let mut done = 0;
-        while done < bytes.len() {
-            match self.file.read_at(&mut bytes[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        bytes.truncate(done);
-        Ok(bytes)
     }
 }
 

@@ -8,11 +8,12 @@
     reason = "opens the files that an image consists of, paths of the helper"
 )]
 
-use super::disk::{Access, FileBytes};
+use super::disk::Access;
 use super::export::{Export, Link};
 use super::target::BackingFiles;
 use crate::error::Refusal;
 use crate::probe::{Backing, DiskImage, Format, disk_image};
+use crate::sys::bytes::FileBytes;
 use anyhow::{Context, Result};
 use bstr::ByteSlice;
 use nix::errno::Errno;

@@ -5,13 +5,14 @@
 
 use super::block::{BlockDevice, own_disks};
 use super::candidate::RootCandidate;
-use super::disk::{Access, Disk, FileBytes};
+use super::disk::{Access, Disk};
 use super::holder::used_as;
 use super::proc::{SeenMount, all_mounts, names, text};
 use super::stack::Part;
 use super::target::volume_of;
 use super::{BackingFiles, Target, TargetKind, enter_namespace, pick_point, search};
 use crate::probe::{Content, Kind, Layout, Slot, TableKind, layout};
+use crate::sys::bytes::FileBytes;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::fs::File;

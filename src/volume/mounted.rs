@@ -2,7 +2,7 @@
 
 use super::candidate::RootCandidate;
 use super::checker::{self, Checked};
-use super::disk::{Access, Disk, FileBytes};
+use super::disk::{Access, Disk};
 use super::filesystem::{self, Replay};
 use super::follow::Extras;
 use super::loopdev::LoopDevice;
@@ -15,6 +15,7 @@ use crate::error::Refusal;
 use crate::probe::{Detail, Kind, Layout, Slot, Superblock, Window, probe};
 use crate::root::{Crossing, Root};
 use crate::sys::block::{LoopSetup, btrfs_forget};
+use crate::sys::bytes::FileBytes;
 use anyhow::{Context, Result, bail};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -2,9 +2,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "makes unnamed files on the helper")]
 
-use super::disk::{Disk, FileBytes};
+use super::disk::Disk;
 use crate::probe::ReadAt;
 use crate::sys::block::clone_file;
+use crate::sys::bytes::FileBytes;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::OFlag;
 use nix::sys::statvfs::fstatvfs;

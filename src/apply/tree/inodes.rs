@@ -6,16 +6,14 @@
 //! (`ext4_mark_iloc_dirty`). Only regular files and the like are read so: a directory has to be opened in any case, and
 //! may be covered by a mount. Only on a volume of our own, where no name changes hands meanwhile.
 
-use crate::probe::ReadAt;
 use crate::probe::inode_table::{InodeTable, TableInode};
 use crate::root::Directory;
 use crate::root::entries::{DT_DIR, DT_UNKNOWN};
 use crate::sys;
+use crate::sys::bytes::{FileBytes, fill_at};
 use crate::sys::inode::Statx;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, fstatfs};
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 
 /// Read at once, in bytes.
 const WINDOW: usize = 16 << 10;
@@ -40,26 +38,8 @@ impl Inodes {
         }
         let device = sys::block::open_number(number).ok()?;
         let size = sys::block::size(&device).ok()?;
-        let table = InodeTable::read(&Device { file: &device, size }).ok()??;
+        let table = InodeTable::read(&FileBytes { file: &device, size }).ok()??;
         Some(Self { device, number, table })
-    }
-}
-
-struct Device<'f> {
-    file: &'f File,
-    size: u64,
-}
-
-impl ReadAt for Device<'_> {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length.min(left)];
-        self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
     }
 }
 
@@ -118,15 +98,7 @@ impl Windows {
         let (at, bytes) = self.read.get_mut(self.next)?;
         *at = u64::MAX;
         // At the end of the device there may be less.
-        let mut filled = 0;
-        while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
-            match inodes.device.read_at(room, start + filled as u64) {
-                Ok(0) => break,
-                Ok(length) => filled += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
-        }
+        let filled = fill_at(&inodes.device, bytes, start).ok()?;
         bytes.get_mut(filled..)?.fill(0);
         *at = start;
         Some(bytes)
