@@ -154,31 +154,22 @@ impl Trial {
     /// Fails unless the verdicts are the same.
     fn agrees(&self) -> Result<()> {
         let judged = self.judged(&Keys::made()?)?;
-        ensure!(
-            judged.agreement == Agreement::Agree,
-            "sshd says {}, we {}: {}\n{}\n{}",
-            judged.real,
-            judged.ours,
-            self.line(),
-            judged.transcript,
-            judged.log
-        );
+        ensure!(judged.agreement == Agreement::Agree, "{}", self.told(&judged));
         Ok(())
     }
 
     /// Fails unless sshd accepts after a repair.
     fn mends(&self) -> Result<()> {
         let judged = self.repaired(&Keys::made()?)?;
-        ensure!(
-            judged.agreement == Agreement::Agree && judged.real == "accept",
-            "sshd says {}, we {}: {}\n{}\n{}",
-            judged.real,
-            judged.ours,
-            self.line(),
-            judged.transcript,
-            judged.log
-        );
+        let accepts = judged.agreement == Agreement::Agree && judged.real == "accept";
+        ensure!(accepts, "{}", self.told(&judged));
         Ok(())
+    }
+
+    /// Both verdicts, and how they came about.
+    fn told(&self, judged: &Judged) -> String {
+        let Judged { real, ours, transcript, log, .. } = judged;
+        format!("sshd says {real}, we {ours}: {}\n{transcript}\n{log}", self.line())
     }
 
     /// Repairs everything that may be, and asks sshd again.
