@@ -17,6 +17,7 @@ mod fixes;
 mod formats;
 mod fsck;
 mod hostile_home;
+mod inode_table;
 mod kill;
 mod kit;
 mod labels;
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
         hostile_home::cases(),
         answers::cases(),
         bad_input::cases(),
+        inode_table::cases(),
         kill::cases(),
         labels::cases(),
         layouts::cases(),
