@@ -125,7 +125,10 @@ struct Tally {
     kept: BTreeMap<u32, (u64, PathBuf)>,
     /// Entries of further owners.
     kept_more: u64,
+    /// Files with several names that are to change.
     links: Links,
+    /// The same of other owners.
+    kept_links: Links,
 }
 
 impl Tally {
@@ -139,6 +142,29 @@ impl Tally {
             kept: BTreeMap::new(),
             kept_more: 0,
             links: Links::new(1),
+            kept_links: Links::new(1),
+        }
+    }
+
+    /// A file that stays as it is, for one of its names is outside.
+    fn outside(&mut self, path: PathBuf) {
+        self.hardlinks_outside += 1;
+        if self.hardlink_example.as_ref().is_none_or(|example| path < *example) {
+            self.hardlink_example = Some(path);
+        }
+    }
+
+    /// A file of another owner with a name outside would not be taken by any option, so that it is not told among those
+    /// which would. Of more than can be remembered nobody knows where their names are: they are told as the others.
+    fn finish_kept_links(&mut self, top: &Path) {
+        let links = std::mem::replace(&mut self.kept_links, Links::new(1));
+        let known = links.are_all();
+        for link in links.into_files() {
+            if known && !link.is_inside() {
+                self.outside(link.path(top));
+            } else {
+                self.keep(link.entry.owner(), link.seen.into(), || link.path(top));
+            }
         }
     }
 
@@ -239,6 +265,7 @@ impl<'a> Tree<'a> {
 
     fn run(&mut self, mut effects: Option<&mut Effects<'_>>) -> Result<()> {
         self.pass(Pass::Everything, effects.as_deref_mut())?;
+        self.tally.finish_kept_links(self.path);
         if self.stopped {
             return Ok(());
         }
@@ -277,11 +304,7 @@ impl<'a> Tree<'a> {
         let mut names = 0;
         for link in links.into_files() {
             if !link.is_inside() {
-                self.tally.hardlinks_outside += 1;
-                let path = link.place.path_of(self.path, &link.name);
-                if self.tally.hardlink_example.as_ref().is_none_or(|example| path < *example) {
-                    self.tally.hardlink_example = Some(path);
-                }
+                self.tally.outside(link.path(self.path));
                 continue;
             }
             names += u64::from(link.seen);

@@ -20,6 +20,30 @@ fn survey(world: &World, path: &str, owners: &TreeOwners) -> TreeResult {
     survey_tree(&world.root(), Path::new(path), (1000, 1000), owners, Survey::Whole, &mut Unwatched).unwrap()
 }
 
+/// What no option would take is not told among what one would.
+#[test]
+fn a_file_of_another_owner_with_a_name_outside_is_told_apart_from_what_can_be_taken() {
+    let world = World::new("kept-links");
+    world.dir("/home/u/db", 0o755, 0, 0);
+    world.dir("/outside", 0o755, 0, 0);
+    for (name, owner) in [("a-out", 999), ("b-in", 999), ("c-alone", 999), ("d-out", 7)] {
+        world.file(&format!("/home/u/db/{name}"), 0o644, owner, owner, "");
+    }
+    for (from, to) in [("a-out", "/outside/a"), ("b-in", "/home/u/b"), ("d-out", "/outside/d")] {
+        fs::hard_link(world.at(&format!("/home/u/db/{from}")), world.at(to)).unwrap();
+    }
+    let plain = survey(&world, "/home/u", &of(&[0]));
+    let kept: Vec<_> =
+        plain.kept.iter().map(|kept| (kept.owner, kept.entries, kept.example.as_path())).collect();
+    assert_eq!(kept, [(999, 3, Path::new("/home/u/b"))], "both names of one file, and another");
+    assert_eq!(plain.hardlinks_outside, 2);
+    assert_eq!(plain.hardlink_example.as_deref(), Some(Path::new("/home/u/db/a-out")));
+    // The option that is told with what was kept takes all of it.
+    let asked = survey(&world, "/home/u", &of(&[0, 999]));
+    assert_eq!((asked.changed, asked.kept.len()), (plain.changed + 3, 0));
+    assert_eq!(asked.hardlinks_outside, 2);
+}
+
 #[test]
 fn all_is_what_chown_does_but_for_what_chown_destroys() {
     let world = broken_home("all");

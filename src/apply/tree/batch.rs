@@ -53,6 +53,10 @@ impl PendingEntry {
         Self { name, ..self }
     }
 
+    pub(super) fn owner(&self) -> u32 {
+        self.owner.0
+    }
+
     pub(super) fn ino(&self) -> u64 {
         self.ino
     }

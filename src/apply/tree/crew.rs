@@ -360,5 +360,10 @@ impl Tally {
         for (name, seen) in found.linked {
             self.links.see(&seen, place, &name, context.pass.share());
         }
+        for (name, seen) in found.kept_linked {
+            if !self.kept_links.see(&seen, place, &name, 0) {
+                self.keep(seen.stat.uid, 1, || place.path_of(path, &name));
+            }
+        }
     }
 }

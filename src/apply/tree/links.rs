@@ -5,6 +5,7 @@ use super::inodes::Seen;
 use super::place::Place;
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How many such files are remembered at once.
@@ -23,6 +24,10 @@ impl Linked {
     pub(super) fn is_inside(&self) -> bool {
         self.seen >= self.nlink
     }
+
+    pub(super) fn path(&self, top: &Path) -> PathBuf {
+        self.place.path_of(top, &self.name)
+    }
 }
 
 /// Those of one share of all inode numbers.
@@ -38,11 +43,11 @@ impl Links {
         Self { files: HashMap::new(), shares, overflow: 0 }
     }
 
-    /// A name of such a file. All are on one device.
-    pub(super) fn see(&mut self, seen: &Seen, place: &Arc<Place>, name: &CString, share: u64) {
+    /// A name of such a file. All are on one device. `false` if there was no room for it.
+    pub(super) fn see(&mut self, seen: &Seen, place: &Arc<Place>, name: &CString, share: u64) -> bool {
         let stat = &seen.stat;
         if stat.ino % self.shares != share {
-            return;
+            return true;
         }
         if let Some(linked) = self.files.get_mut(&stat.ino) {
             linked.seen += 1;
@@ -54,11 +59,18 @@ impl Links {
         } else if self.shares == 1 && (self.overflow > 0 || self.files.len() >= MEMORY) {
             // From here on only counting: another walk takes them share by share.
             self.overflow += 1;
+            return false;
         } else {
             let entry = PendingEntry::new(CString::default(), seen);
             let (place, name) = (Arc::clone(place), name.clone());
             self.files.insert(stat.ino, Linked { place, name, entry, seen: 1, nlink: stat.nlink });
         }
+        true
+    }
+
+    /// Whether all of them are here.
+    pub(super) fn are_all(&self) -> bool {
+        self.overflow == 0
     }
 
     /// In how many shares they fit into memory.

@@ -198,6 +198,8 @@ pub(super) struct Found {
     pub(super) kept: BTreeMap<u32, (u64, CString)>,
     /// Files with several names that are to change.
     pub(super) linked: Vec<(CString, Seen)>,
+    /// Files with several names of other owners.
+    pub(super) kept_linked: Vec<(CString, Seen)>,
     /// What is to change, to be journaled.
     pub(super) taken: Vec<PendingEntry>,
     /// The directory of all these.
@@ -381,6 +383,7 @@ fn look<'n>(
                 }
             }
             (Fate::Right, Pass::Everything) => found.unchanged += 1,
+            (Fate::Keep, Pass::Everything) if linked => found.kept_linked.push((name.into(), seen)),
             (Fate::Keep, Pass::Everything) => match found.kept.get_mut(&stat.uid) {
                 Some((entries, first)) => {
                     *entries += 1;
