@@ -109,6 +109,8 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
             let before = session.ask(&seen, &question(name, &keys, &client));
             report.users.push(session::user_report(name.to_string(), chosen_by.clone(), before));
         }
+        // A user is not missing, nor a file wrong, where the disk refused to show what tells of them.
+        session::check_all_was_read(&seen)?;
         let is_missing = |name: &BString| seen.system.passwd.by_name(name).is_none();
         if !args.create_user
             && users.iter().all(|(name, _)| is_missing(name))
@@ -121,8 +123,9 @@ fn work(args: &RepairArgs, page: Option<&PageFile>, report: &mut Report, shown: 
         let names: Vec<BString> = users.iter().map(|(name, _)| name.clone()).collect();
         report.former_ids = plan::user::former_ids(&seen.inventory, &names);
         let wish = wish(args, keys.clone(), &client, &seen, report)?;
-        let plan = plan::build(&seen.inventory, &seen.os, &names, &wish)?;
+        let plan = plan::build(&seen.inventory, &seen.os, &names, &wish);
         session::check_all_was_read(&seen)?;
+        let plan = plan?;
         report.notes.splice(0..0, plan.notes.iter().cloned());
         tracing::info!("planned {} actions", plan.actions.len());
         stop.check()?;
@@ -361,8 +364,12 @@ fn tell_tree(result: &apply::TreeResult, report: &mut Report) {
     }
     if let Some(example) = &result.hardlink_example {
         report.notes.push(format!(
-            "{} further names outside it and left alone, as {}",
-            text::counted(result.hardlinks_outside, "file in the home has", "files in the home have"),
+            "{}, as {}",
+            text::counted(
+                result.hardlinks_outside,
+                "file in the home has further names outside it and is left alone",
+                "files in the home have further names outside it and are left alone"
+            ),
             example.display()
         ));
     }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -96,6 +97,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("running-system-without-live", Needs::Root, running_system),
         ("corrupt-gpt-with-good-backup", Needs::Loop, backup_table),
         ("damaged-inode", Needs::Loop, damaged_inode),
+        ("damaged-account-file", Needs::Loop, damaged_account_file),
         ("several-roots", Needs::Loop, several_roots),
         ("user-unknown", Needs::Loop, user_unknown),
         ("no-such-partition-or-root", Needs::Loop, no_such_choice),
@@ -195,16 +197,39 @@ fn backup_table() -> Result<()> {
     Ok(())
 }
 
+/// One byte of the inode becomes another than its checksum says.
+fn damage_inode(image: &Image, path: &str) -> Result<()> {
+    script(
+        "set -- $(debugfs -R \"imap $P\" \"$F\" 2>/dev/null | sed -n 's/.*located at block \\(.*\\), offset /\\1 /p')
+         block=$(dumpe2fs -h \"$F\" 2>/dev/null | sed -n 's/^Block size: *//p')
+         printf '\\377' | dd of=\"$F\" bs=1 seek=$(($1 * block + $2 + 40)) conv=notrunc status=none",
+        &[("F", &image.path), ("P", Path::new(path))],
+    )?;
+    Ok(())
+}
+
+/// An account file that the filesystem refuses to show: the damage is named and the way on, not a missing user, nor
+/// what one does where something else than a file stands in its place.
+fn damaged_account_file() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::None)?;
+    damage_inode(&image, "/etc/passwd")?;
+    let before = image.digest()?;
+    let commands: [&[&str]; 2] =
+        [&["repair", "--dry-run", "--user", USER], &["repair", "--dry-run", "--create-user", "--user", USER]];
+    for command in commands {
+        let mut arguments: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
+        arguments.push(image.path.as_os_str());
+        let run = told(&arguments, &[3], &["/etc/passwd could not be read"])?;
+        ensure!(run.stderr.contains("--fsck"), "no way on\n{}", run.transcript());
+    }
+    ensure!(image.digest()? == before, "the image was written");
+    Ok(())
+}
+
 /// What the filesystem refuses to show is not absent: without login.defs a user would be made by other rules.
 fn damaged_inode() -> Result<()> {
     let image = Image::healthy(Filesystem::Ext4, Table::None)?;
-    // One byte of the inode is another than its checksum says.
-    script(
-        "set -- $(debugfs -R 'imap /etc/login.defs' \"$F\" 2>/dev/null | sed -n 's/.*located at block \\(.*\\), offset /\\1 /p')
-         block=$(dumpe2fs -h \"$F\" 2>/dev/null | sed -n 's/^Block size: *//p')
-         printf '\\377' | dd of=\"$F\" bs=1 seek=$(($1 * block + $2 + 40)) conv=notrunc status=none",
-        &[("F", &image.path)],
-    )?;
+    damage_inode(&image, "/etc/login.defs")?;
     let state = image.scratch.join("state");
     let key = public_key()?;
     let arguments: [&OsStr; 10] = [
