@@ -227,19 +227,23 @@ const FURNISHED: &str = "
     echo x >$H/shared; chown 0:0 $H/shared; chmod 640 $H/shared; setfacl -m u:33:rw-,m::r-- $H/shared
     mkdir $H/database; echo x >$H/database/row; chown -R 999:999 $H/database
     echo x >$R/srv/outside; chown 0:0 $R/srv/outside; ln $R/srv/outside $H/inside
+    echo x >$R/srv/theirs; chown 999:999 $R/srv/theirs; ln $R/srv/theirs $H/theirs
+    mkdir -m 2770 $H/team; chown 0:0 $H/team; chmod 2770 $H/team; setfacl -m u:33:rwx -d -m u:33:rwx $H/team
     echo x >$R/srv/target; chown 7:7 $R/srv/target; ln -s /srv/target $H/link; chown -h 0:0 $H/link
     echo x >$H/frozen; chown 0:0 $H/frozen; chattr +i $H/frozen
-    echo x >$H/right; chown 1000:1000 $H/right; touch -d '2020-01-01' $H/right $H/setid $H/capable $H/shared
+    echo x >$H/right; chown 1000:1000 $H/right; touch -d '2020-01-01' $H/right $H/setid $H/capable $H/shared $H/team $H/database/row
     chown 0:0 $H";
 
 /// One line a fact.
 const FACTS: &str = "
     stat -c 'set-id %a %u' $H/setid; echo \"capability $(getcap $H/capable | sed 's/.* //')\"
     echo \"acl $(getfacl -n -c -p $H/shared | tr '\\n' ' ')\"
-    stat -c 'container %u' $H/database/row; stat -c 'outside %u' $R/srv/outside; stat -c 'target %u' $R/srv/target
+    echo \"default-acl $(stat -c '%a %u' $H/team) $(getfacl -n -c -p $H/team | tr '\\n' ' ')\"
+    stat -c 'container %u' $H/database/row; stat -c 'outside %u' $R/srv/outside
+    stat -c 'outside-of-another %u' $R/srv/theirs; stat -c 'target %u' $R/srv/target
     stat -c 'link %u' $H/link
     echo \"frozen $(stat -c %u $H/frozen) $(lsattr -d $H/frozen | cut -d' ' -f1 | tr -cd ia)\"
-    stat -c 'mtime %Y' $H/setid; stat -c 'ctime-of-right %z' $H/right";
+    echo \"mtimes $(stat -c %Y $H/setid $H/capable $H/shared $H/team $H/database/row | tr '\\n' ' ')\"; stat -c 'ctime-of-right %z' $H/right";
 
 fn side_by_side() -> Result<()> {
     let ours = Image::healthy(Filesystem::Ext4, Table::None)?;
@@ -247,7 +251,7 @@ fn side_by_side() -> Result<()> {
     let theirs = Image::healthy(Filesystem::Ext4, Table::None)?;
     script("cp --sparse=always \"$A\" \"$B\"", &[("A", &ours.path), ("B", &theirs.path)])?;
     let before = ours.look(FACTS)?;
-    repair(&ours.path, &ours.scratch, &[])?.expect(&[0])?;
+    let run = repair(&ours.path, &ours.scratch, &[])?.expect(&[0])?;
     let after = ours.look(FACTS)?;
     theirs.change("chown -R 1000:1000 $H 2>/dev/null || true")?;
     let chown = theirs.look(FACTS)?;
@@ -263,7 +267,8 @@ fn side_by_side() -> Result<()> {
         ("set-id", "set-id 4755 1000", "set-id 755 1000"),
         ("capability", "capability cap_net_bind_service=ep", "capability "),
         ("container", "container 999", "container 1000"),
-        ("outside", "outside 0", "outside 1000"),
+        ("outside ", "outside 0", "outside 1000"),
+        ("outside-of-another", "outside-of-another 999", "outside-of-another 1000"),
         ("target", "target 7", "target 7"),
         ("link", "link 1000", "link 1000"),
         ("frozen", "frozen 1000 i", "frozen 0 i"),
@@ -272,8 +277,25 @@ fn side_by_side() -> Result<()> {
         ensure!(of(&after, name) == we, "ours: {} is not {we}", of(&after, name));
         ensure!(of(&chown, name) == they, "chown -R: {} is not {they}", of(&chown, name));
     }
-    ensure!(of(&after, "acl") == of(&before, "acl"), "the ACL changed");
-    ensure!(of(&after, "mtime") == of(&before, "mtime"), "the time of modification changed");
+    // What both leave: the owner alone is another.
+    let but_for_the_owner = |text: &str, name: &str| of(text, name).replacen(" 1000 ", " 0 ", 1);
+    for name in ["acl", "default-acl", "mtimes"] {
+        let was = of(&before, name);
+        ensure!(but_for_the_owner(&after, name) == was, "ours: {} was {was}", of(&after, name));
+        ensure!(but_for_the_owner(&chown, name) == was, "chown -R: {} was {was}", of(&chown, name));
+    }
+    ensure!(
+        of(&before, "default-acl").contains(" 0 user::rwx user:33:rwx"),
+        "{}",
+        of(&before, "default-acl")
+    );
+    ensure!(of(&before, "mtimes").split_whitespace().count() == 6, "{}", of(&before, "mtimes"));
+    // Of the container's data and of what has a name outside only the first is there to be taken.
+    let document = run.json()?;
+    let kept = document.value["kept"].as_array().context("kept")?;
+    ensure!(kept.len() == 1 && kept[0]["owner"] == 999 && kept[0]["entries"] == 2, "{kept:?}");
+    let notes = document.value["notes"].to_string();
+    ensure!(notes.contains("2 files in the home have further names outside it"), "{notes}");
     ensure!(of(&after, "ctime") == of(&before, "ctime"), "what was right was written");
     ensure!(of(&chown, "ctime") != of(&before, "ctime"), "chown -R has become better");
     ours.check()
