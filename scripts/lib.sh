@@ -271,35 +271,54 @@ prepare_trees() {
     exec 9>&-
 }
 
-# make_policy NAME: the file contexts that Debian's SELinux policy NAME (default, mls) has once it is installed, below
-# $target/policies/NAME/etc/selinux. Nothing is installed here.
-make_policy() {
-    local name=$1 policy=$target/policies/$1 recipe=1
-    [ "$(cat "$policy.stamp" 2>/dev/null)" = "$recipe" ] && return 0
-    local work=$policy.new store modules=() module
-    rm -rf --one-file-system "$work" "$policy"
-    mkdir -p "$work/package" "$work/root/var/lib/selinux/$name"
-    say "building the SELinux policy $name (half a minute)"
-    (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "selinux-policy-$name" >&2) ||
-        die "the package selinux-policy-$name cannot be downloaded"
-    dpkg-deb -x "$work"/selinux-policy-"$name"_*.deb "$work/package"
-    mv "$work/package/etc" "$work/root/"
-    store=$work/package/usr/share/selinux/$name
-    while read -r module; do modules+=(-i "$store/$module.pp.bz2"); done < <(tr ' ' '\n' <"$store/.modules" | grep .)
-    semodule -n -p "$work/root" -s "$name" -X 100 "${modules[@]}" >"$policy.log" 2>&1 </dev/null ||
-        { tail -n 5 "$policy.log" >&2; die "semodule failed; see $policy.log"; }
-    mv "$work/root" "$policy"
-    rm -rf --one-file-system "$work" "$policy/var"
-    echo "$recipe" >"$policy.stamp"
+# make_policies SUITE: the file contexts that the SELinux policies of a Debian release (default, mls) have once they are
+# installed, below $target/policies/SUITE-NAME/etc/selinux. Built with the release's own semodule in a throw-away layer
+# over its tree; nothing is installed here.
+make_policies() {
+    local suite=$1 all=$target/policies recipe=2 name
+    [ "$(cat "$all/$suite.stamp" 2>/dev/null)" = "$recipe" ] && return 0
+    local work=$all/$suite.new
+    rm -rf --one-file-system "$work" "$all/$suite"-{default,mls}
+    mkdir -p "$work"/{lists/partial,cache/archives/partial,packages,upper,layer,root}
+    say "building the SELinux policies of $suite (a minute)"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${VOLRESCUE_MIRROR:-http://deb.debian.org/debian} $suite main" >"$work/sources"
+    # apt with a state of its own: the machine's is left alone, whatever release it is of.
+    (
+        cd "$work/packages"
+        options=(-qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o Dir::State::Lists="$work/lists" -o Dir::State::status=/dev/null
+            -o Dir::Cache="$work/cache" -o Dir::Etc::SourceList="$work/sources" -o Dir::Etc::SourceParts=-)
+        apt-get "${options[@]}" update && apt-get "${options[@]}" download policycoreutils selinux-utils selinux-policy-default selinux-policy-mls
+    ) >"$all/$suite.log" 2>&1 </dev/null || { tail -n 5 "$all/$suite.log" >&2; die "the policies of $suite cannot be downloaded"; }
+    unshare --mount --propagation private bash -euc '
+        mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/layer" "$2/root"
+        # Over links of directories, as dpkg does it (/sbin is one).
+        for package in "$2"/packages/*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$2/root"; done
+        # What is only compressed again takes most of the time.
+        printf "module-store = direct\nexpand-check = 0\nbzip-blocksize = 0\n" >"$2/root/etc/selinux/semanage.conf"
+        for name in default mls; do
+            mkdir -p "$2/root/var/lib/selinux/$name"
+            store=/usr/share/selinux/$name modules=()
+            while read -r module; do modules+=(-i "$store/$module.pp.bz2"); done < <(tr " " "\n" <"$2/root$store/.modules" | grep .)
+            chroot "$2/root" semodule -n -s "$name" -X 100 "${modules[@]}" &
+            built+=($!)
+        done
+        for build in "${built[@]}"; do wait "$build"; done
+    ' bash "$trees/$suite" "$work" >>"$all/$suite.log" 2>&1 </dev/null || { tail -n 5 "$all/$suite.log" >&2; die "semodule failed; see $all/$suite.log"; }
+    for name in default mls; do
+        mkdir -p "$all/$suite-$name/etc/selinux"
+        mv "$work/upper/etc/selinux/$name" "$all/$suite-$name/etc/selinux/"
+    done
+    rm -rf --one-file-system "$work"
+    echo "$recipe" >"$all/$suite.stamp"
 }
 
-# prepare_policies: one at a time, whoever asks.
+# prepare_policies SUITE...: one at a time, whoever asks; their trees are there.
 prepare_policies() {
+    local suite
     [ "$(id -u)" = 0 ] || { say "the SELinux policies can only be built by root"; return 1; }
     mkdir -p "$target/policies"
     exec 9>"$target/policies/.lock"
     flock 9
-    make_policy default
-    make_policy mls
+    for suite in "$@"; do make_policies "$suite"; done
     exec 9>&-
 }

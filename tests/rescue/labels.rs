@@ -57,7 +57,7 @@ fn policies() -> Result<PathBuf> {
 
 fn labelled(policy: &str, recipe: &str, options: &[&str]) -> Result<()> {
     let (scratch, tree) = (Scratch::new()?, Tree::healthy()?);
-    let etc = policies()?.join(policy).join("etc/selinux");
+    let etc = policies()?.join(format!("bookworm-{policy}")).join("etc/selinux");
     tree.change(&format!(
         "cp -a {} $R/etc/ && printf 'SELINUX=enforcing\\nSELINUXTYPE={policy}\\n' >$R/etc/selinux/config",
         etc.display()
