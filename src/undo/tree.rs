@@ -1,12 +1,13 @@
 //! The owners of a tree, from its batches.
 
 use super::{UndoOptions, UndoOutcome, UndoStep, Undoer, gone};
-use crate::apply::inode::{CAPABILITY, SET_ID, restore_privilege, to_io, unlocked};
+use crate::apply::inode::{CAPABILITY, LOCKING, SET_ID, restore_privilege, to_io, unlocked};
 use crate::journal::record::{Batch, BatchDir, Group, Text};
-use crate::root::{Directory, Root};
+use crate::root::{Directory, Handle, Root};
+use crate::sys::inode::statx;
 use crate::view::{FileKind, LookError};
 use anyhow::{Context, Result};
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -105,7 +106,8 @@ impl Undoer<'_> {
             return Ok(Entry::Restored);
         }
         // An entry may have become immutable for other reasons since; it stays so.
-        let flags = if flags == 0 && owner != group.from { lockable(&handle)? } else { flags };
+        let flags =
+            if flags == 0 && owner != group.from { locking(directory, name, &handle)? } else { flags };
         let mode = if lost { group.mode.unwrap_or(stat.mode) } else { stat.mode };
         unlocked(&[(&handle, flags)], || {
             if owner != group.from {
@@ -118,8 +120,12 @@ impl Undoer<'_> {
     }
 }
 
-/// The flags of what may have some; asking costs an open.
-fn lockable(handle: &crate::root::Handle) -> io::Result<u32> {
+/// The flags of what is locked by some. Asking for them costs an open, so that statx is asked first whether there are any.
+fn locking(directory: &Directory, name: &Text, handle: &Handle) -> io::Result<u32> {
+    let told = CString::new(name.0.as_slice()).ok().and_then(|name| statx(directory, &name).ok());
+    if told.is_some_and(|told| told.flags & LOCKING == 0) {
+        return Ok(0);
+    }
     match handle.flags() {
         Err(LookError::Kind(_)) => Ok(0),
         flags => flags.map_err(to_io),

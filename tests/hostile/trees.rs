@@ -445,6 +445,14 @@ const ROWS: &[Row] = &[
     ),
     // Depth and number.
     (
+        // A million for a program that is built as it is shipped; the bounds are not for one with debug assertions.
+        "many-files-of-the-wrong-owner",
+        "N=${VOLRESCUE_PROGRAM:+1000000}; export N=${N:-100000}
+        python3 -c 'import os;os.chdir(os.environ[\"H\"])\nfor n in range(int(os.environ[\"N\"])): os.mknod(str(n))'; chown 0:0 $H",
+        &["home-wrong-owner", "accept"],
+        &[],
+    ),
+    (
         "a-million-files-in-the-home",
         "python3 -c 'import os;os.chdir(os.environ[\"H\"])\nfor n in range(1000000): os.mknod(str(n))'; chown -R 1000:1000 $H; chmod 777 $H",
         &["home-writable-by-others"],
