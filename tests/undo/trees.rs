@@ -20,6 +20,35 @@ fn survey(world: &World, path: &str, owners: &TreeOwners) -> TreeResult {
     survey_tree(&world.root(), Path::new(path), (1000, 1000), owners, Survey::Whole, &mut Unwatched).unwrap()
 }
 
+#[test]
+fn what_was_locked_after_the_run_is_undone_and_stays_locked() {
+    let world = World::new("locked-later");
+    world.dir("/home/u/data", 0o755, 0, 0);
+    for name in ["immutable", "log", "plain"] {
+        world.file(&format!("/home/u/data/{name}"), 0o644, 0, 0, "");
+    }
+    let before = world.manifest();
+    let (report, id) =
+        world.repair(&[action("/home/u", Change::ChownTree { uid: 1000, gid: 1000, owners: of(&[0]) })]);
+    assert_eq!(report.trees[0].1.changed, 4);
+    let lock = |name: &str, flags| {
+        let handle = world.root().handle(Path::new(name)).unwrap();
+        handle.set_flags(handle.flags().unwrap() & !(IMMUTABLE | APPEND_ONLY) | flags).unwrap();
+    };
+    let locked = [("/home/u/data/immutable", IMMUTABLE), ("/home/u/data/log", APPEND_ONLY)];
+    for (name, flags) in locked {
+        lock(name, flags);
+    }
+    let undone = world.undo(&id, UndoOptions::default());
+    let flags = locked.map(|(name, _)| world.flags(name));
+    for (name, _) in locked {
+        lock(name, 0);
+    }
+    assert!(undone.is_complete(), "{undone:#?}");
+    assert_eq!(flags, [IMMUTABLE, APPEND_ONLY]);
+    assert_eq!(world.manifest(), before);
+}
+
 /// What no option would take is not told among what one would.
 #[test]
 fn a_file_of_another_owner_with_a_name_outside_is_told_apart_from_what_can_be_taken() {
