@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The machines of the laboratory, and what is done with them. Sourced by scripts/vm-lab.
+# The machines of the laboratory, and what is done with them. Sourced by scripts/vm-lab and scripts/mutated-images.
 
 # --- The machines' system -------------------------------------------------------------------------------------------
 
@@ -87,18 +87,23 @@ twin_of_helper() {
 
 # --- QEMU -----------------------------------------------------------------------------------------------------------
 
+need_qemu() {
+    command -v qemu-system-x86_64 >/dev/null ||
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends --allow-downgrades qemu-system-x86 >&2; }
+}
+
 # start_machine NAME MEMORY COMMAND-LINE OPTION...: its files are $work/NAME.*
 start_machine() {
     local name=$1 memory=$2 append=$3
     shift 3
     rm -f "$work/$name".*
     nice -n 10 qemu-system-x86_64 -name "$name" -machine q35 -accel "$accel" -smp 1 -m "$memory" -display none -nodefaults \
-        -no-reboot -kernel "$lab/vmlinuz" -initrd "$lab/initrd.img" -append "$append console=ttyS0 quiet mitigations=off no_timer_check" \
+        -no-reboot -kernel "$lab/vmlinuz" -initrd "${initrd:-$lab/initrd.img}" -append "$append console=ttyS0 quiet mitigations=off no_timer_check" \
         -chardev "socket,id=serial,path=$work/$name.serial,server=on,wait=off,logfile=$work/$name.log" -serial chardev:serial \
         -qmp "unix:$work/$name.qmp,server=on,wait=off" -device virtio-rng-pci \
         -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$port-:22" -device virtio-net-pci,netdev=net,romfile= \
         -device pcie-root-port,id=slot1,chassis=1,slot=1 -device pcie-root-port,id=slot2,chassis=2,slot=2 \
-        "$@" >"$work/$name.out" 2>&1 &
+        "$@" >"$work/$name.out" 2>&1 8>&- &
     echo $! >"$work/$name.pid"
 }
 
