@@ -5,8 +5,9 @@
 
 PATH=/usr/bin:/usr/sbin:/bin:/sbin
 export PATH
-# A command that takes longer is looked at, then killed; what then still lives only the kernel can hold.
-patience=${patience:-60}
+# A command that takes longer is looked at, then killed; what then still lives only the kernel can hold. Most take a second
+# or two where the machine has a processor to itself.
+patience=180
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -47,6 +48,9 @@ state() {
     printf 'loops: %s\nprocesses: %s\nmounts: %s\n' "$(loops)" "$all" "$(</proc/mounts)"
 }
 
+# A bash that is interrupted in `read -t` may not hear of its children any more, so that /proc is asked.
+alive() { local line; { read -r line <"/proc/$1/stat"; } 2>/dev/null && [[ ${line##*) } != Z* ]]; }
+
 # run COMMAND WORDS...: volrescue under a watch.
 run() {
     local command=$1 pid i ended=exit status=0 began took before after
@@ -58,16 +62,16 @@ run() {
     volrescue "$@" >/tmp/out 2>/tmp/err </dev/null &
     pid=$!
     for ((i = 0; i < patience * 10; i++)); do
-        kill -0 $pid 2>/dev/null || break
+        alive $pid || break
         wait_a_bit
     done
     took=$(((${EPOCHREALTIME/./} - began) / 1000))
-    if kill -0 $pid 2>/dev/null; then
+    if alive $pid; then
         threads_of $pid >/tmp/threads
         kill -9 $pid
         ended=late
-        for ((i = 0; i < 100; i++)); do kill -0 $pid 2>/dev/null || break; wait_a_bit; done
-        if kill -0 $pid 2>/dev/null; then ended=stuck; threads_of $pid >>/tmp/threads; fi
+        for ((i = 0; i < 100; i++)); do alive $pid || break; wait_a_bit; done
+        if alive $pid; then ended=stuck; threads_of $pid >>/tmp/threads; fi
         tell "@threads $(base64 -w0 /tmp/threads)"
     fi
     [ $ended = stuck ] || { wait $pid 2>/dev/null; status=$?; }
