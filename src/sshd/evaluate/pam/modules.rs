@@ -147,7 +147,8 @@ impl<'a> Host<'a> {
             ("pam_localuser", _) => Answer::code(Code::SUCCESS),
             ("pam_rootok", _) => Answer::code(Code::SUCCESS),
             ("pam_debug", _) => self.debug(rule),
-            ("pam_warn" | "pam_echo", _) => Answer::code(Code::IGNORE),
+            ("pam_warn", _) => Answer::code(Code::IGNORE),
+            ("pam_echo", _) => self.echo(rule),
             ("pam_systemd_home", _) => Answer::code(Code::USER_UNKNOWN),
             ("pam_succeed_if", _) => self.succeed_if(rule),
             ("pam_usertype", _) => self.usertype(rule),
@@ -504,6 +505,16 @@ impl<'a> Host<'a> {
             return Answer::code(code);
         }
         Answer::because(code, self.refusal(rule, &format!("it answers {}", code.name())))
+    }
+
+    /// pam_echo(8): success where it has something to show, be it an empty line.
+    fn echo(&self, rule: &Rule) -> Answer {
+        let file = rule.arguments.iter().filter_map(|argument| argument.strip_prefix("file=")).next_back();
+        let shows = file.filter(|file| !file.is_empty()).is_none_or(|file| {
+            follow(self.case.view, Path::new(file))
+                .is_ok_and(|found| found.stat.is_file() && found.stat.size > 0)
+        });
+        Answer::code(if shows { Code::SUCCESS } else { Code::IGNORE })
     }
 
     fn shells(&self, rule: &Rule) -> Answer {
