@@ -336,7 +336,7 @@ checks! {
     // the session
     ForcedCommand "forced-command" SshdConfig "ForceCommand replaces the shell.";
     ChrootUnusable "chroot-unusable" SshdConfig "ChrootDirectory is not a directory that sshd accepts.";
-    MaxSessionsZero "max-sessions-zero" SshdConfig "MaxSessions or MaxAuthTries leaves no room for a login.";
+    MaxSessionsZero "max-sessions-zero" SshdConfig "MaxSessions, MaxAuthTries or MaxStartups leaves no room for a login.";
     // beside the way
     ClientKeyMode "client-key-mode" Permissions "A private key or config in .ssh is open to others, so the user's own ssh refuses it.";
     LabelWrong "label-wrong" Permissions "The SELinux label of a file on the way is missing, or not the one that the volume's policy gives it.";

@@ -123,9 +123,19 @@ fn ways(finding: &Finding, user: &PasswdEntry, system: &System) -> Vec<Way> {
         CheckId::ChrootUnusable | CheckId::ShellMissing => vec![for_user("ChrootDirectory none")],
         CheckId::MaxSessionsZero => {
             let keyword = finding.is.split(' ').next().unwrap_or_default();
-            let default = if keyword == "MaxSessions" { 10 } else { 6 };
+            let default = match keyword {
+                "MaxSessions" => "10",
+                "MaxAuthTries" => "6",
+                "MaxStartups" => "10:30:100",
+                _ => "none",
+            };
             let wanted = format!("{keyword} {default}");
-            vec![for_user(&wanted), replace(&wanted)]
+            // The last two are for the whole of sshd.
+            if keyword.ends_with("Startups") {
+                vec![replace(&wanted)]
+            } else {
+                vec![for_user(&wanted), replace(&wanted)]
+            }
         }
         _ => Vec::new(),
     }

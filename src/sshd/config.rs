@@ -138,6 +138,10 @@ pub struct Effective {
     pub listen_addresses: Vec<Setting<BString>>,
     /// 4 for `inet`, 6 for `inet6`, 0 for `any`.
     pub address_family: Setting<i64>,
+    /// How many of a hundred connections are dropped though no other is being opened.
+    pub max_startups: Setting<u32>,
+    /// The same for the connections of one address.
+    pub per_source_max_startups: Setting<u32>,
     /// The ports, 22 where unset.
     pub ports: Vec<u16>,
     /// sshd starts, but a connection like this one dies with this.

@@ -65,15 +65,22 @@ impl Pass<'_> {
             }
             Op::MaxStartups => {
                 let word = argument(words).ok_or_else(|| here.missing())?;
-                match value::colon_integers(&word, 3)[..] {
-                    [begin, rate, most] if begin > most || !(1..=100).contains(&rate) => Err(invalid()),
-                    [begin, _, most] if self.build.at_least(8, 5) && (begin <= 0 || most <= 0) => {
-                        Err(invalid())
+                let dropped = match value::colon_integers(&word, 3)[..] {
+                    [begin, rate, most] if begin > most || !(1..=100).contains(&rate) => {
+                        return Err(invalid());
                     }
-                    [begin] if self.build.at_least(8, 5) && begin <= 0 => Err(invalid()),
-                    [_] | [_, _, _] => Ok(()),
-                    _ => Err(invalid()),
-                }
+                    [begin, _, most] if self.build.at_least(8, 5) && (begin <= 0 || most <= 0) => {
+                        return Err(invalid());
+                    }
+                    [begin] if self.build.at_least(8, 5) && begin <= 0 => return Err(invalid()),
+                    // -1 is as if it were not there.
+                    [begin] | [begin, _, _] if begin > 0 || begin == -1 => 0,
+                    [_, rate, most] if most > 0 => rate,
+                    [_] | [_, _, _] => 100,
+                    _ => return Err(invalid()),
+                };
+                self.keep_last_number(op, here, dropped);
+                Ok(())
             }
             Op::PerSourceNetBlockSize => {
                 let word = argument(words).ok_or_else(|| here.missing())?;
@@ -85,9 +92,18 @@ impl Pass<'_> {
             }
             Op::PerSourceMaxStartups => {
                 let word = argument(words).ok_or_else(|| here.missing())?;
-                if word != b"none" {
+                let most = if word == b"none" {
+                    value::INT_MAX
+                } else {
                     value::number(&word, 0, value::INT_MAX)
-                        .map_err(|wrong| here.line(format!("{} integer value {wrong}.", here.keyword)))?;
+                        .map_err(|wrong| here.line(format!("{} integer value {wrong}.", here.keyword)))?
+                };
+                let dropped = if most == 0 { 100 } else { 0 };
+                // The last line in 9.2, the first one in 10.0; which version between them changed it was not seen.
+                if self.build.at_least(9, 8) {
+                    self.keep_number(op, here, dropped);
+                } else {
+                    self.keep_last_number(op, here, dropped);
                 }
                 Ok(())
             }

@@ -84,6 +84,8 @@ impl Config {
             address_family: merged
                 .number(Op::AddressFamily)
                 .map_or_else(Setting::default, |(value, at)| Setting { value, at }),
+            max_startups: merged.count(Op::MaxStartups, 0),
+            per_source_max_startups: merged.count(Op::PerSourceMaxStartups, 0),
             ports: self.ports(),
             fatal,
         }
@@ -176,7 +178,8 @@ impl Effective {
             trusted_user_ca_keys revoked_keys authentication_methods pubkey_accepted_algorithms
             ca_signature_algorithms host_key_algorithms kex_algorithms ciphers macs required_rsa_size force_command
             chroot_directory max_auth_tries max_sessions use_dns refuse_connection permit_user_environment
-            use_privilege_separation host_key_agent sshd_session_path sshd_auth_path address_family;
+            use_privilege_separation host_key_agent sshd_session_path sshd_auth_path address_family
+            max_startups per_source_max_startups;
             lists allow_users deny_users allow_groups deny_groups host_keys listen_addresses;
             ports fatal
         )

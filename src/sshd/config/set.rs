@@ -168,9 +168,16 @@ impl Pass<'_> {
 
     // --- keeping -----------------------------------------------------------------------------------------------
 
-    fn keep_number(&mut self, op: Op, here: &Here, value: i64) {
+    pub(super) fn keep_number(&mut self, op: Op, here: &Here, value: i64) {
         if here.active && !matches!(op, Op::Flag | Op::Int) {
             self.options.numbers.entry(op).or_insert((value, here.at));
+        }
+    }
+
+    /// Of the few keywords of which the last line counts.
+    pub(super) fn keep_last_number(&mut self, op: Op, here: &Here, value: i64) {
+        if here.active {
+            self.options.numbers.insert(op, (value, here.at));
         }
     }
 

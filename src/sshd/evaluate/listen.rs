@@ -77,6 +77,35 @@ pub(super) fn check(case: &mut Case<'_>) {
     }
 }
 
+/// sshd.c, `drop_connection`: before anything is said, whoever the client is.
+pub(super) fn room(case: &mut Case<'_>) {
+    let effective = case.effective;
+    for (name, setting) in [
+        ("MaxStartups", &effective.max_startups),
+        ("PerSourceMaxStartups", &effective.per_source_max_startups),
+    ] {
+        let finding = |finding: Finding| {
+            located(finding, setting.at.as_ref())
+                .is(format!("{name} that drops {} of 100 connections", setting.value))
+                .wants(format!("{name} that drops none as long as few are being opened"))
+        };
+        match setting.value {
+            0 => {}
+            100.. => {
+                case.traced_at("room for a connection", setting.at.as_ref(), "", name, false);
+                let finding = finding(Finding::blocks(CheckId::MaxSessionsZero));
+                case.refuse(
+                    finding.says("drop connection #0 (with the address of the client) past MaxStartups"),
+                );
+            }
+            _ => {
+                let missing = format!("whether {name} drops the connection, which it does at random");
+                case.doubt(finding(Finding::advises(CheckId::MaxSessionsZero)), missing);
+            }
+        }
+    }
+}
+
 fn located(finding: Finding, at: Option<&Location>) -> Finding {
     match at {
         Some(at) => finding.at(&at.file).on_line(at.line),

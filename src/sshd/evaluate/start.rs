@@ -18,6 +18,7 @@ pub(super) fn check(case: &mut Case<'_>) -> Vec<String> {
     privilege_separation_directory(case);
     helpers(case);
     super::listen::check(case);
+    super::listen::room(case);
     service(case);
     loaded
 }
