@@ -88,6 +88,21 @@ fn forms() -> Vec<Case> {
         case("a long list", format!("AllowUsers {}\n", "user ".repeat(5_000))),
         case("256 ports", "Port 22\n".repeat(256)),
         case("257 ports", "Port 22\n".repeat(257)),
+        case("two MaxStartups", "MaxStartups 10\nMaxStartups 0\n"),
+        case("two MaxStartups, the better one last", "MaxStartups 0\nMaxStartups 10\n"),
+        case("MaxStartups of three", "MaxStartups 0:40:10\n"),
+        case("MaxStartups as if unset", "MaxStartups -1\n"),
+        case("MaxStartups below zero", "MaxStartups -5\n"),
+        case("two PerSourceMaxStartups", "PerSourceMaxStartups 1\nPerSourceMaxStartups 0\n"),
+        case(
+            "two PerSourceMaxStartups, the better one last",
+            "PerSourceMaxStartups 0\nPerSourceMaxStartups none\n",
+        ),
+        case(
+            "addresses of both families",
+            "ListenAddress ::\nListenAddress 127.1\nListenAddress 0.0.0.0:2222\n",
+        ),
+        case("inet6 alone", "AddressFamily inet6\n"),
         case("IPv6 address for inet", "AddressFamily inet\nListenAddress ::1\n"),
         case("IPv4 address for inet6", "ListenAddress 127.0.0.1\nAddressFamily inet6\n"),
         case("principals' command after keys' command", {
@@ -384,6 +399,9 @@ fn keyword_line(random: &mut Random) -> String {
         "PermitOpen any",
         "ClientAliveInterval 2m",
         "ListenAddress 127.0.0.1",
+        "ListenAddress ::",
+        "AddressFamily any",
+        "MaxStartups 5:50:60",
         "Compression no",
     ];
     if random.one_in(70) {

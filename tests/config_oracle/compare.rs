@@ -4,13 +4,14 @@ use crate::cases::{Case, What};
 use crate::tree::Laid;
 use anyhow::{Context, Result, ensure};
 use bstr::{BString, ByteSlice};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use volrescue::sshd::Build;
 use volrescue::sshd::config::{Config, Connection, Effective, ErrorKind, PermitRootLogin, Setting};
+use volrescue::sshd::pattern::parse_address;
 
 /// Who connects, in every configuration: name, groups, address, host name.
 const WHO: &[(&str, Option<&[&str]>, &str, &str)] = &[
@@ -163,6 +164,18 @@ fn same(keyword: &str, theirs: &[String], ours: &[String]) -> bool {
         _ if keyword.ends_with("algorithms") || keyword == "macs" || keyword == "pubkeyacceptedkeytypes" => {
             sorted(theirs, ',') == sorted(ours, ',')
         }
+        "listenaddress" => {
+            let host = |value: &String| {
+                let value = value.split(' ').next().unwrap_or_default();
+                value.rsplit_once(':').map_or(value, |(host, _)| host).trim_matches(['[', ']']).to_owned()
+            };
+            let theirs: BTreeSet<String> = theirs.iter().map(host).collect();
+            // What a name stands for is the resolver's.
+            ours.contains(&"a name".to_owned()) || theirs == ours.iter().cloned().collect()
+        }
+        "maxstartups" | "persourcemaxstartups" => {
+            theirs.iter().map(|value| dropped(value)).eq(ours.iter().cloned())
+        }
         "hostkey" => theirs.iter().filter(|file| *file != "(null)").eq(ours),
         _ => {
             theirs == ours
@@ -171,6 +184,18 @@ fn same(keyword: &str, theirs: &[String], ours: &[String]) -> bool {
                     && theirs.iter().all(|one| one.eq_ignore_ascii_case("none")))
         }
     }
+}
+
+/// How many of a hundred first connections these values drop (sshd.c, `drop_connection`).
+fn dropped(value: &str) -> String {
+    let numbers: Vec<i64> = value.split(':').filter_map(|number| number.parse().ok()).collect();
+    let dropped = match numbers[..] {
+        [begin, ..] if begin > 0 => 0,
+        [_, rate, most] if most > 0 => rate,
+        [] => 0,
+        _ => 100,
+    };
+    dropped.to_string()
 }
 
 fn printed(text: &str) -> BTreeMap<&str, Vec<String>> {
@@ -203,6 +228,19 @@ fn expected(build: &Build, effective: &Effective) -> Vec<(&'static str, Vec<Stri
         PermitRootLogin::No => "no",
     };
     let e = effective;
+    let (family, everywhere) = match e.address_family.value {
+        4 => ("inet", vec!["0.0.0.0"]),
+        6 => ("inet6", vec!["::"]),
+        _ => ("any", vec!["0.0.0.0", "::"]),
+    };
+    let listens = if e.listen_addresses.is_empty() {
+        everywhere.into_iter().map(str::to_owned).collect()
+    } else {
+        let shown = |host: &Setting<BString>| {
+            parse_address(&host.value).map_or_else(|| "a name".to_owned(), |address| address.to_string())
+        };
+        e.listen_addresses.iter().map(shown).collect()
+    };
     let mut all = vec![
         ("usepam", flag(&e.use_pam)),
         ("strictmodes", flag(&e.strict_modes)),
@@ -238,10 +276,16 @@ fn expected(build: &Build, effective: &Effective) -> Vec<(&'static str, Vec<Stri
         ("usedns", flag(&e.use_dns)),
         ("hostkey", list(&e.host_keys)),
         ("hostkeyagent", text(&e.host_key_agent)),
+        ("addressfamily", one(family.to_owned())),
+        ("listenaddress", listens),
+        ("maxstartups", count(&e.max_startups)),
         ("port", e.ports.iter().map(ToString::to_string).collect()),
     ];
     let accepted = if build.at_least(8, 5) { "pubkeyacceptedalgorithms" } else { "pubkeyacceptedkeytypes" };
     all.push((accepted, names(&e.pubkey_accepted_algorithms)));
+    if build.at_least(8, 5) {
+        all.push(("persourcemaxstartups", count(&e.per_source_max_startups)));
+    }
     if build.at_least(9, 1) {
         all.push(("requiredrsasize", count(&e.required_rsa_size)));
     }
