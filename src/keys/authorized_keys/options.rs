@@ -285,7 +285,8 @@ fn check_permission(permission: &[u8], build: &Build) -> Result<Option<BString>,
     match number(port, 65535) {
         Some(number) if number > 0 => Ok(None),
         None if port == b"*" => Ok(None),
-        None if build.at_least(7, 8) && !port.is_empty() => Ok(Some(port.into())),
+        // The name of a service has a letter in it (RFC 6335, section 5.1).
+        None if build.at_least(7, 8) && port.iter().any(u8::is_ascii_alphabetic) => Ok(Some(port.into())),
         _ => Err(BAD_PORT.into()),
     }
 }
