@@ -250,7 +250,7 @@ checks! {
     ConfigSyntax "config-syntax" SshdConfig "A line of the configuration is one that this sshd does not take, so it does not start.";
     ConfigTooLarge "config-too-large" Nothing "The configuration is larger than the message in which sshd hands it to the process of a connection, so every connection ends.";
     ConfigNotUnderstood "config-not-understood" Nothing "The configuration uses something whose effect is not on the disk, or that volrescue does not evaluate.";
-    ListenAddress "listen-address" Nothing "sshd listens on no address that the client reaches.";
+    ListenAddress "listen-address" Nothing "sshd listens on no address that the client is sure to reach.";
     PrivsepUserMissing "privsep-user-missing" User "The user sshd, which privilege separation needs, is not in passwd.";
     PrivsepDirMissing "privsep-dir-missing" Permissions "The privilege separation directory does not exist.";
     PrivsepDirMode "privsep-dir-mode" Permissions "The privilege separation directory is not root's alone to write.";

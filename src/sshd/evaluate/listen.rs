@@ -54,26 +54,31 @@ pub(super) fn check(case: &mut Case<'_>) {
         let words = lines.iter().map(|line| format!("ListenAddress {}", line.value));
         words.collect::<Vec<_>>().join(", ")
     };
-    let finding =
-        |finding: Finding| located(finding, at).is(&is).wants("ListenAddress 0.0.0.0 and ::, or none");
+    let finding = |finding: Finding, at: Option<&Location>| {
+        located(finding, at).is(&is).wants("ListenAddress 0.0.0.0 and ::, or none")
+    };
     let client = case.question.address.map(|address| address.to_canonical());
     if listens.iter().any(|one| matches!(one, Listens::Unknown) || admits(*one, client)) {
         return;
     }
     // Every interface's address is the machine's own affair: after a move to another subnet it may be another.
-    if let Some(Listens::At(address)) = listens.iter().find(|one| may_admit(**one, client)) {
-        let missing = format!("whether the machine has the address {address}, the one that sshd listens on");
-        case.doubt(finding(Finding::advises(CheckId::ListenAddress)), missing);
-        return;
+    for (listens, line) in listens.iter().zip(lines) {
+        if let Listens::At(address) = listens
+            && may_admit(*listens, client)
+        {
+            let missing = format!("whether the machine has the address {address}, on which sshd listens");
+            case.doubt(finding(Finding::advises(CheckId::ListenAddress), line.at.as_ref()), missing);
+            return;
+        }
     }
     match client {
         Some(client) => {
             case.traced_at("the addresses that sshd listens on", at, "", format!("none for {client}"), false);
             case.refuse(
-                finding(Finding::blocks(CheckId::ListenAddress)).says("Connection refused (the client)"),
+                finding(Finding::blocks(CheckId::ListenAddress), at).says("Connection refused (the client)"),
             );
         }
-        None => case.advise(finding(Finding::advises(CheckId::ListenAddress))),
+        None => case.advise(finding(Finding::advises(CheckId::ListenAddress), at)),
     }
 }
 
