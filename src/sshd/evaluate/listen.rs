@@ -1,8 +1,10 @@
-//! The addresses that sshd listens on (servconf.c, `fill_default_server_options`; sshd.c, `server_listen`): a client that
-//! cannot reach any of them is not refused by its key, but never gets to show one.
+//! Whether a client gets through to sshd: the addresses that it listens on (servconf.c, `fill_default_server_options`;
+//! sshd.c, `server_listen`), and how many connections it takes. Who does not is not refused by a key, but never gets to
+//! show one.
 
 use super::Case;
-use crate::finding::{CheckId, Finding, Location};
+use super::account::at_setting;
+use crate::finding::{CheckId, Finding};
 use crate::sshd::pattern::parse_address;
 use std::net::IpAddr;
 
@@ -48,15 +50,18 @@ pub(super) fn check(case: &mut Case<'_>) {
         lines.iter().map(|line| listens_on(&line.value)).collect()
     };
     let at = lines.first().map_or(effective.address_family.at.as_ref(), |line| line.at.as_ref());
-    let is = if lines.is_empty() {
-        format!("AddressFamily {}", if effective.address_family.value == 4 { "inet" } else { "inet6" })
+    let (is, wants) = if lines.is_empty() {
+        let family = if effective.address_family.value == 4 { "inet" } else { "inet6" };
+        (format!("AddressFamily {family}"), "AddressFamily any")
     } else {
         let words = lines.iter().map(|line| format!("ListenAddress {}", line.value));
-        words.collect::<Vec<_>>().join(", ")
+        (words.collect::<Vec<_>>().join(", "), "ListenAddress 0.0.0.0 and ::, or none")
     };
-    let finding = |finding: Finding, at: Option<&Location>| {
-        located(finding, at).is(&is).wants("ListenAddress 0.0.0.0 and ::, or none")
+    let first = |finding: Finding| match lines.first() {
+        Some(line) => at_setting(finding, line),
+        None => at_setting(finding, &effective.address_family),
     };
+    let told = |finding: Finding| finding.is(&is).wants(wants);
     let client = case.question.address.map(|address| address.to_canonical());
     if listens.iter().any(|one| matches!(one, Listens::Unknown) || admits(*one, client)) {
         return;
@@ -67,7 +72,7 @@ pub(super) fn check(case: &mut Case<'_>) {
             && may_admit(*listens, client)
         {
             let missing = format!("whether the machine has the address {address}, on which sshd listens");
-            case.doubt(finding(Finding::advises(CheckId::ListenAddress), line.at.as_ref()), missing);
+            case.doubt(told(at_setting(Finding::advises(CheckId::ListenAddress), line)), missing);
             return;
         }
     }
@@ -75,10 +80,10 @@ pub(super) fn check(case: &mut Case<'_>) {
         Some(client) => {
             case.traced_at("the addresses that sshd listens on", at, "", format!("none for {client}"), false);
             case.refuse(
-                finding(Finding::blocks(CheckId::ListenAddress), at).says("Connection refused (the client)"),
+                told(first(Finding::blocks(CheckId::ListenAddress))).says("Connection refused (the client)"),
             );
         }
-        None => case.advise(finding(Finding::advises(CheckId::ListenAddress), at)),
+        None => case.advise(told(first(Finding::advises(CheckId::ListenAddress)))),
     }
 }
 
@@ -90,7 +95,7 @@ pub(super) fn room(case: &mut Case<'_>) {
         ("PerSourceMaxStartups", &effective.per_source_max_startups),
     ] {
         let finding = |finding: Finding| {
-            located(finding, setting.at.as_ref())
+            at_setting(finding, setting)
                 .is(format!("{name} that drops {} of 100 connections", setting.value))
                 .wants(format!("{name} that drops none as long as few are being opened"))
         };
@@ -108,13 +113,6 @@ pub(super) fn room(case: &mut Case<'_>) {
                 case.doubt(finding(Finding::advises(CheckId::MaxSessionsZero)), missing);
             }
         }
-    }
-}
-
-fn located(finding: Finding, at: Option<&Location>) -> Finding {
-    match at {
-        Some(at) => finding.at(&at.file).on_line(at.line),
-        None => finding.at("/etc/ssh/sshd_config"),
     }
 }
 
