@@ -9,6 +9,7 @@ use crate::apply::Watch;
 use crate::journal::Journal;
 use crate::plan::TreeOwners;
 use crate::root::{Crossing, Directory, Root};
+use crate::sys::mounts::nothing_below;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -225,8 +226,9 @@ impl<'a> Tree<'a> {
     ) -> Result<Self> {
         let device = top.itself()?.stat()?.dev;
         let (tally, extent) = (Tally::new(), Survey::Whole);
-        let ours = root.crossing() == Crossing::Never;
-        let inodes = if ours { Inodes::of(top, device).map(Arc::new) } else { None };
+        // On a volume of our own nothing is mounted over files.
+        let bare = root.crossing() == Crossing::Never || nothing_below(top);
+        let inodes = if bare { Inodes::of(top, device).map(Arc::new) } else { None };
         Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent, inodes })
     }
 

@@ -4,17 +4,17 @@
 
 use super::disk::Access;
 use super::mounted::{Journal, RootInfo};
-use super::proc::{MountLine, own_mounts, text};
 use super::target::Target;
 use crate::error::Refusal;
 use crate::probe::{Superblock, probe};
 use crate::sys::bytes::FileBytes;
+use crate::sys::mounts::{MountLine, mount_of};
 use anyhow::{Context, Result};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -54,13 +54,6 @@ pub(super) fn describe(directory: &OwnedFd) -> RootInfo {
         is_read_only: false,
         os: None,
     }
-}
-
-/// The mount that an open directory belongs to, as /proc/self/fdinfo says.
-fn mount_of(directory: &OwnedFd) -> Option<MountLine> {
-    let info = text(Path::new(&format!("/proc/thread-self/fdinfo/{}", directory.as_raw_fd())))?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse::<u64>().ok()?;
-    own_mounts().into_iter().find(|line| line.id == id)
 }
 
 /// A mounted device may be read beside its filesystem: its id and name do not change.

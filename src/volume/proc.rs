@@ -2,81 +2,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "reads /proc and /sys of the helper, never the volume")]
 
-use std::ffi::OsString;
+use crate::sys::mounts::{parse_mountinfo, unescape};
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MountLine {
-    /// The id of the mount, unique while it lasts.
-    pub(super) id: u64,
-    /// The id of the mount that it is on.
-    pub(super) parent: u64,
-    /// Major and minor number of the filesystem's device.
-    pub(super) device: (u32, u32),
-    /// Which directory of the filesystem is mounted.
-    pub(super) root: PathBuf,
-    /// Where.
-    pub(super) point: PathBuf,
-    /// Whether this mount refuses writes.
-    pub(super) read_only: bool,
-    /// The type of the filesystem.
-    pub(super) kind: String,
-    /// What was mounted, as it was given to mount(2).
-    pub(super) source: PathBuf,
-}
-
-/// Reads the lines that can be read; spaces and such are written as `\040`.
-pub(super) fn parse_mountinfo(bytes: &[u8]) -> Vec<MountLine> {
-    bytes.split(|&b| b == b'\n').filter_map(parse_line).collect()
-}
-
-fn parse_line(line: &[u8]) -> Option<MountLine> {
-    let mut fields = line.split(|&b| b == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let parent = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let device = std::str::from_utf8(fields.next()?).ok()?;
-    let (major, minor) = device.split_once(':')?;
-    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
-    let read_only = fields.next()?.split(|&b| b == b',').any(|option| option == b"ro");
-    let mut rest = fields.skip_while(|field| *field != b"-");
-    let kind = String::from_utf8_lossy(rest.nth(1)?).into_owned();
-    let source = unescape(rest.next()?);
-    Some(MountLine {
-        id,
-        parent,
-        device: (major.parse().ok()?, minor.parse().ok()?),
-        root,
-        point,
-        read_only,
-        kind,
-        source,
-    })
-}
-
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|d| byte == b'\\' && d.iter().all(|d| (b'0'..=b'7').contains(d)));
-        if let Some(digits) = octal {
-            let value = digits.iter().fold(0_u32, |value, d| value * 8 + u32::from(d - b'0'));
-            out.push((value & 0xff) as u8);
-            rest = &tail[3..];
-        } else {
-            out.push(byte);
-            rest = tail;
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
-}
-
-/// The mounts that this process sees.
-pub(super) fn own_mounts() -> Vec<MountLine> {
-    parse_mountinfo(&fs::read("/proc/thread-self/mountinfo").unwrap_or_default())
-}
+pub(super) use crate::sys::mounts::{MountLine, own_mounts};
 
 /// The mount that is seen at `point` and those on it, the upper ones first, each with whether it refuses writes. What the
 /// helper had mounted below the point before is covered and is none of them.
@@ -184,17 +114,6 @@ fn natural(name: &str) -> (String, u64, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_of_mountinfo_is_read_with_optional_fields_and_escapes() {
-        let text = b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:7 - ext3 /dev/root\\011x rw\nrubbish\n\n1 2 3 / / - a b";
-        let lines = parse_mountinfo(text);
-        assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0].device, (98, 0));
-        assert_eq!(lines[0].point, Path::new("/mnt 2"));
-        assert_eq!(lines[0].kind, "ext3");
-        assert_eq!(lines[0].source, Path::new("/dev/root\tx"));
-    }
 
     #[test]
     fn what_a_mount_covers_is_not_on_it() {

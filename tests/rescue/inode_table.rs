@@ -1,11 +1,10 @@
 //! That a walk on ext4 reads inodes out of the table: a table that is never used gives the same answers, only slower.
 
-use crate::kit::program::volrescue_under;
+use crate::kit::program::program;
 use crate::kit::volume::{Filesystem, Image, Table};
-use crate::kit::{Scratch, USER, tool_path};
+use crate::kit::{Scratch, script};
 use crate::{Case, Needs};
 use anyhow::{Context as _, Result, ensure};
-use std::fs;
 
 /// In few directories: each costs a look of its own.
 const FILES: usize = 4_000;
@@ -14,44 +13,83 @@ const RECIPE: &str = "for d in 1 2 3 4; do
         mkdir $H/many$d; (cd $H/many$d; seq 1000 | xargs touch); done
     chown -R $OWNER $H/many?";
 
+/// How many system calls of `$CALLS` a repair of `$TARGET` makes.
+const COUNT: &str = r#"
+    strace -f -qq -e trace="$CALLS" -e signal=none -o "$S/strace" \
+        "$PROGRAM" repair --yes --user $U --chown-from 4242 --state-dir "$S/state" "$TARGET" >"$S/said" 2>&1 || { cat "$S/said" >&2; exit 1; }
+    grep -c '(' "$S/strace"
+"#;
+
 pub(crate) fn cases() -> Vec<Case> {
-    [("owners-are-right", "$I:$G"), ("owners-are-wrong", "0:0")]
-        .map(|(name, owner)| {
+    let owners = [("owners-are-right", "$I:$G"), ("owners-are-wrong", "4242:4242")];
+    let mut cases: Vec<Case> = owners
+        .into_iter()
+        .flat_map(|(name, owner)| {
             let recipe = RECIPE.replace("$OWNER", owner);
-            Case::new(
-                format!("inode-table::files-are-not-asked-for-one-by-one-where-{name}"),
-                Needs::Loop,
-                move || few_stats(&recipe),
-            )
+            let mounted = recipe.clone();
+            let named = |what: &str| format!("inode-table::{what}-are-not-asked-for-one-by-one-where-{name}");
+            [
+                Case::new(named("files"), Needs::Loop, move || on_an_image(&recipe)),
+                Case::new(named("files-of-a-mounted-root"), Needs::Loop, move || mounted_root(&mounted)),
+            ]
         })
-        .into()
+        .collect();
+    cases.push(Case::new(
+        "inode-table::a-file-that-is-mounted-over-is-another-filesystem's",
+        Needs::Loop,
+        mounted_over,
+    ));
+    cases
 }
 
-fn few_stats(recipe: &str) -> Result<()> {
+fn few(calls: &str) -> Result<()> {
+    let calls: usize = calls.trim().parse().with_context(|| format!("a number of calls: {calls}"))?;
+    // None at all would be a trace that saw nothing.
+    ensure!((1..FILES / 2).contains(&calls), "{calls} calls for {FILES} files");
+    Ok(())
+}
+
+fn on_an_image(recipe: &str) -> Result<()> {
     let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
     image.change(recipe)?;
+    let calls = "CALLS=stat,lstat,statx,newfstatat TARGET=$IMAGE U=admin";
     let scratch = Scratch::new()?;
-    let (log, state) = (scratch.join("strace"), scratch.join("state"));
-    let [log_path, state, target] = [&log, &state, &image.path].map(|path| path.to_str().context("path"));
-    let (log_path, state, target) = (log_path?, state?, target?);
-    let path = format!("PATH={}", tool_path());
-    let wrapper = [
-        "env",
-        &path,
-        "strace",
-        "-f",
-        "-qq",
-        "-e",
-        "trace=stat,lstat,statx,newfstatat",
-        "-e",
-        "signal=none",
-        "-o",
-        log_path,
-    ];
-    let run = volrescue_under(&wrapper, &["repair", "--yes", "--user", USER, "--state-dir", state, target])?
-        .expect(&[0])?;
-    let calls = fs::read_to_string(&log)?.lines().filter(|line| line.contains('(')).count();
-    // None at all would be a trace that saw nothing.
-    ensure!((1..FILES / 2).contains(&calls), "{calls} calls for {FILES} files\n{}", run.transcript());
+    let variables = [("IMAGE", image.path.as_path()), ("PROGRAM", &program()), ("S", scratch.path())];
+    few(&script(&format!("{calls}\n{COUNT}"), &variables)?)
+}
+
+/// What others may use is held while its owner changes (fstat is newfstatat), but found in the table all the same.
+fn mounted_root(recipe: &str) -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let scratch = Scratch::new()?;
+    let variables = variables(&scratch)?;
+    let said = image.change(&format!(
+        "{recipe}\n{variables}\nCALLS=stat,lstat,statx,lgetxattr TARGET=$R\n{COUNT}
+        test -z \"$(find $H/many? ! -user $I)\""
+    ))?;
+    few(&said)
+}
+
+/// The first tells that the table is right of such owners.
+fn mounted_over() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let scratch = Scratch::new()?;
+    let variables = variables(&scratch)?;
+    let said = image.change(&format!(
+        r#"{variables}
+        cd $H; touch first over under; chown 4242:4242 first over under; mount --bind under over
+        "$PROGRAM" repair --yes --user $U --chown-from 4242 --state-dir "$S/state" "$R"
+        umount over; stat -c '%n:%u' over under"#
+    ))?;
+    for word in ["on another filesystem", "over:4242\n", "under:1000\n"] {
+        ensure!(said.contains(word), "lacks {word:?}: {said}");
+    }
     Ok(())
+}
+
+/// The program and a place beside the volume, as assignments of a shell.
+fn variables(scratch: &Scratch) -> Result<String> {
+    let program = program();
+    let [program, place] = [&program, scratch.path()].map(|path| path.to_str().context("path"));
+    Ok(format!("PROGRAM='{}' S='{}'", program?, place?))
 }

@@ -3,9 +3,13 @@
 //! A name costs a system call and leaves an inode in the kernel's memory, which unmounting has to give up again; the
 //! table costs one read for some sixty inodes. What is read is what the kernel has: ext4 keeps its tables in the page
 //! cache of the block device, and changes an inode there in the same call that changes it in memory
-//! (`ext4_mark_iloc_dirty`). Only regular files and the like are read so: a directory has to be opened in any case, and
-//! may be covered by a mount. Only on a volume of our own, where no name changes hands meanwhile.
+//! (`ext4_mark_iloc_dirty`). Only regular files and the like are read so: a directory has to be opened in any case.
+//!
+//! A number in a directory is not what a name leads to where something is mounted on it; so there must be no mounts below.
+//! On a running system a name may be another inode's a moment later, as after any look: who changes an owner there looks
+//! again. xfs, which tells of many inodes at once by ioctl_xfs_bulkstat(2), takes as long for that as for as many names.
 
+use super::walk::Told;
 use crate::probe::inode_table::{InodeTable, TableInode};
 use crate::root::Directory;
 use crate::root::entries::{DT_DIR, DT_UNKNOWN};
@@ -59,7 +63,8 @@ pub(super) struct Seen {
 
 impl Windows {
     /// An inode of that `d_type`; `None` where the kernel has to be asked.
-    pub(super) fn look(&mut self, inodes: &Inodes, ino: u64, kind: u8) -> Option<Seen> {
+    pub(super) fn look(&mut self, inodes: &Inodes, told: Told) -> Option<Seen> {
+        let Told { ino, kind } = told;
         if [DT_DIR, DT_UNKNOWN].contains(&kind) {
             return None;
         }

@@ -34,6 +34,8 @@ const DEEP_CHUNK: usize = 4 << 10;
 const RECORD: usize = 512;
 /// Names looked at in one job.
 const NAMES: usize = 512;
+/// How many owners are compared with what the kernel says and then taken from elsewhere, in one job.
+const OWNERS_AGREED: usize = 8;
 
 /// What every job needs to know.
 pub(super) struct Context<'a> {
@@ -179,9 +181,9 @@ pub(super) enum Job {
 /// What a directory tells of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Told {
-    ino: u64,
+    pub(super) ino: u64,
     /// `d_type`.
-    kind: u8,
+    pub(super) kind: u8,
 }
 
 /// What a job found.
@@ -234,8 +236,7 @@ impl Job {
             Self::Look { hold, names } => {
                 if let Some(opened) = desk.open(context, &hold)? {
                     let hold = hold.with(opened.clone());
-                    let names = names.iter().map(|(name, told)| (name.as_c_str(), *told));
-                    look(context, desk, &hold, &opened, names, &mut found)?;
+                    look(context, desk, &hold, &opened, &names, &mut found)?;
                 }
             }
         }
@@ -309,18 +310,18 @@ fn read(
     let mut next = 0;
     for entry in entries::parse(buffer.get(..filled).unwrap_or_default()) {
         next = entry.next;
-        names.push((Told { ino: entry.ino, kind: entry.kind }, entry.name));
+        names.push((entry.name, Told { ino: entry.ino, kind: entry.kind }));
     }
     // In the order of the inode table a disk is read forwards, and each of its blocks once.
-    names.sort_unstable();
+    names.sort_unstable_by_key(|(name, told)| (*told, *name));
     if !end {
         found.jobs.push(Job::Read { hold: hold.waiting(context), next });
     }
     if names.len() <= NAMES {
-        look(context, desk, hold, opened, names.into_iter().map(|(told, name)| (name, told)), found)?;
+        look(context, desk, hold, opened, &names, found)?;
     } else {
         for names in names.chunks(NAMES).rev() {
-            let names = names.iter().map(|(told, name)| (CString::from(*name), *told)).collect();
+            let names = names.iter().map(|(name, told)| (CString::from(*name), *told)).collect();
             found.jobs.push(Job::Look { hold: hold.waiting(context), names });
         }
     }
@@ -329,21 +330,23 @@ fn read(
 }
 
 /// Looks at names of an open directory and decides over each.
-fn look<'n>(
+fn look<N: AsRef<CStr>>(
     context: &Context<'_>,
     desk: &mut Desk,
     hold: &Hold,
     opened: &Opened,
-    names: impl Iterator<Item = (&'n CStr, Told)>,
+    names: &[(N, Told)],
     found: &mut Found,
 ) -> Result<()> {
     let dir = opened.directory();
     let mut inodes = context.inodes.as_deref();
-    let mut agreed = false;
+    let mut agreed = Vec::new();
     for (name, told) in names {
-        let read = inodes.and_then(|inodes| desk.windows.look(inodes, told.ino, told.kind));
+        let name = name.as_ref();
+        let read = inodes.and_then(|inodes| desk.windows.look(inodes, *told));
+        let owner = read.map(|read| (read.stat.uid, read.stat.gid));
         let seen = match read {
-            Some(seen) if agreed => seen,
+            Some(seen) if owner.is_some_and(|owner| agreed.contains(&owner)) => seen,
             read => {
                 let stat = match statx(dir, name) {
                     Err(Errno::ENOENT) => continue,
@@ -351,14 +354,16 @@ fn look<'n>(
                         format!("looking at {}", hold.place.path_of(context.path, name).display())
                     })?,
                 };
-                // In every piece of work the table is compared once with what the kernel says.
-                if let Some(read) = read {
-                    agreed = read.stat == stat;
-                    inodes = inodes.filter(|_| agreed);
+                // In every piece of work what was read is compared once with what the kernel says of the name, and for
+                // every owner: a mount may map some of them.
+                let agrees = read.is_some_and(|read| read.stat == stat);
+                if let Some(owner) = owner.filter(|_| agrees && agreed.len() < OWNERS_AGREED) {
+                    agreed.push(owner);
                 }
+                inodes = inodes.filter(|_| agrees || read.is_none());
                 Seen {
                     stat,
-                    may_have_capability: read.is_none_or(|read| !agreed || read.may_have_capability),
+                    may_have_capability: read.is_none_or(|read| !agrees || read.may_have_capability),
                 }
             }
         };
