@@ -155,8 +155,9 @@ close_all() {
     cd /
     ! mountpoint -q /mnt/new || umount -R /mnt/new
     local group
+    # A group that is in the container goes before it; the one that the container is in has to wait for it.
     for group in $(vgs --noheadings -o vg_name 2>/dev/null); do
-        [ "$group" = "${own_group:-}" ] || vgchange -qan "$group"
+        [ "$group" = "${own_group:-}" ] || vgchange -qan "$group" 2>/dev/null || true
     done
     [ ! -e /dev/mapper/lab-root ] || cryptsetup close lab-root
     for group in $(vgs --noheadings -o vg_name 2>/dev/null); do

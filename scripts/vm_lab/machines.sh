@@ -204,8 +204,12 @@ let_go() {
     [ -n "$held" ] && [ "$held" != "$own_mapped" ] || return 0
     run_volrescue 4 diagnose "$(volume_of 1)" || return 1
     grep -q 'is in use' "$log" || fails 'what holds the disk is not named'
-    guest ". /root/lab/layouts.sh; own_group=$own_group; close_all; for md in \$(grep -o '^md[0-9]*' /proc/mdstat); do mdadm -q --stop /dev/\$md; done"
+    close_in_helper
     refused="refused while udev held it; "
+}
+
+close_in_helper() {
+    guest ". /root/lab/layouts.sh; own_group=$own_group; close_all; for md in \$(grep -o '^md[0-9]*' /proc/mdstat); do mdadm -q --stop /dev/\$md; done"
 }
 
 # wrong_three_times: no key opens it, and nothing stays of the attempts.
@@ -232,7 +236,7 @@ killed() {
     local words="$(volume_of 1) $with"
     ! has_word "$layout" "$with_passphrase" || words="$words --luks-key /root/lab/passphrase"
     printf '# SIGKILL to volrescue shell --writable %s\n' "$words" >>"$log"
-    guest "sleep 300 </dev/null >/root/lab/killed 2>&1 | /root/lab/volrescue shell --writable $words >/root/lab/killed 2>&1 & pid=\$!
+    guest "sleep 300 </dev/null 2>/dev/null | /root/lab/volrescue shell --writable $words >/root/lab/killed 2>&1 & pid=\$!
         for i in \$(seq 100); do grep -q 'leave with exit' /root/lab/killed && break; sleep 0.3; done
         cat /root/lab/killed; dmsetup ls; losetup -a; cat /proc/mdstat; kill -9 \$pid; sleep 1; pkill -xf 'sleep 300'; true" >>"$log" 2>&1
     grep -q 'leave with exit' "$log" || { fails "the shell did not start; see $log"; return 1; }
@@ -327,14 +331,16 @@ boot_disks() {
 
 furnish_helper() {
     guest 'mkdir -p /root/lab /mnt/new'
-    give /root/lab/ "$binary" "$layouts" "$work/passphrase" "$work/key.pub"
+    give /root/lab/ "$layouts" "$work/passphrase" "$work/key.pub"
+    # The ready program that VOLRESCUE_LAB_BINARY names may be called anything.
+    give /root/lab/volrescue "$binary"
 }
 
 # clear_slots: after a layout that failed.
 clear_slots() {
     local n
     keep=1
-    guest ". /root/lab/layouts.sh; own_group=$own_group; close_all" >/dev/null 2>&1 || true
+    close_in_helper >/dev/null 2>&1 || true
     for n in 1 2; do
         ! qmp helper device_del id="dev$n" 2>/dev/null || sleep 8
         drop_disk "$n" 2>/dev/null || true
@@ -344,7 +350,7 @@ clear_slots() {
 # start_helper: with its own disk, of which this laboratory has a copy.
 start_helper() {
     start_machine helper 768 "root=/dev/mapper/vglab-root rw" -drive "if=none,id=own,format=raw,file=$work/own.img" -device virtio-blk-pci,drive=own
-    wait_for_login helper root || die "the helper does not start; see $work/helper.log"
+    wait_for_login helper root || { keep=1; die "the helper does not start; see $work/helper.log"; }
     say "the helper runs after $took s ($accel)"
     furnish_helper
     own_mapped=$(guest 'dmsetup ls 2>/dev/null | grep -v "No devices" | cut -f1')
