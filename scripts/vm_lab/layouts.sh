@@ -3,11 +3,14 @@
 #
 # build_NAME DISK [DISK2] partitions the disks, mounts the root at /mnt/new (and what belongs below it) and says in $boot
 # what the kernel is told of its root; $fstab is written by it too. A layout with two disks is named in $two_disks, one
-# that asks for a passphrase in $with_passphrase.
+# that asks for a passphrase in $with_passphrase, one of which a copy is mounted on the helper meanwhile in $with_copy, one
+# that is refused until LVM has opened it in $by_lvm.
 
-all_layouts='gpt-ext4 mbr-xfs-home btrfs-subvolumes lvm-home lvm-pieces lvm-striped lvm-two-disks luks2 luks1-xfs lvm-on-luks luks-on-lvm md-1.2 md-1.0 twin'
+all_layouts='gpt-ext4 mbr-xfs-home btrfs-subvolumes lvm-home lvm-pieces lvm-striped lvm-two-disks luks2 luks1-xfs lvm-on-luks luks-on-lvm md-1.2 md-1.0 twin xfs-copy btrfs-copy lvm-thin lvm-raid1 lvm-mirror lvm-cache'
 two_disks='lvm-two-disks md-1.2 md-1.0'
 with_passphrase='luks2 luks1-xfs lvm-on-luks luks-on-lvm'
+with_copy='xfs-copy btrfs-copy'
+by_lvm='lvm-thin lvm-raid1 lvm-mirror lvm-cache'
 passphrase='correct horse battery staple'
 
 # The N-th partition of a disk.
@@ -47,6 +50,15 @@ build_btrfs_subvolumes() {
     fstab="${boot% *} / btrfs subvol=@ 0 0
 ${boot% *} /home btrfs subvol=@home 0 0"
 }
+build_xfs_copy() { one_partition "$1" xfs; }
+build_btrfs_copy() { one_partition "$1" btrfs; }
+one_partition() {
+    gpt "$1" 'type=L'
+    "mkfs.$2" -q "$(part "$1" 1)"
+    mount "$(part "$1" 1)" /mnt/new
+    boot=UUID=$(uuid "$(part "$1" 1)")
+    fstab="$boot / $2 defaults 0 0"
+}
 lvm_root() {
     mkfs.ext4 -q "/dev/$1/root"
     mount "/dev/$1/root" /mnt/new
@@ -84,6 +96,34 @@ build_lvm_two_disks() {
     vgcreate -q vgtwo "$1" "$2"
     lvcreate -qy -n root -L 1200M vgtwo "$1":0-199 "$2"
     lvm_root vgtwo
+}
+# What is no plain mapping is LVM's to open. Its two physical volumes are on one disk.
+lvm_of_two() {
+    gpt "$1" 'size=1400M, type=V' 'type=V'
+    vgcreate -q "$2" "$(part "$1" 1)" "$(part "$1" 2)"
+}
+build_lvm_thin() {
+    lvm_of_two "$1" vgthin
+    lvcreate -qy --type thin-pool -n pool -L 1200M vgthin
+    lvcreate -qy --thin -V 2G -n root vgthin/pool
+    lvm_root vgthin
+}
+build_lvm_raid1() {
+    lvm_of_two "$1" vgraid
+    lvcreate -qy --type raid1 -m 1 --nosync -n root -L 1200M vgraid
+    lvm_root vgraid
+}
+build_lvm_mirror() {
+    lvm_of_two "$1" vgmirror
+    lvcreate -qy --type mirror -m 1 --mirrorlog core --nosync -n root -L 1200M vgmirror
+    lvm_root vgmirror
+}
+build_lvm_cache() {
+    lvm_of_two "$1" vgcache
+    lvcreate -qy -n root -L 1200M vgcache "$(part "$1" 1)"
+    lvcreate -qy -n fast -L 200M vgcache "$(part "$1" 2)"
+    lvconvert -qy --type cache --cachevol fast vgcache/root
+    lvm_root vgcache
 }
 # luks_root DEVICE: opens it as lab-root; the initramfs asks for the passphrase.
 luks_root() {
@@ -178,6 +218,8 @@ populate() {
         -cf - . | tar -C /mnt/new --acls --xattrs --numeric-owner -xpf -
     printf '%s\n' "$fstab" >/mnt/new/etc/fstab
     echo "$1" >/mnt/new/etc/hostname
+    # sudo looks for the name of its machine, and nobody else answers here.
+    printf '127.0.0.1 localhost %s\n' "$1" >/mnt/new/etc/hosts
 }
 
 # break_it N: one of the ways in which logins die.

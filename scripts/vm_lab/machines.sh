@@ -81,7 +81,7 @@ make_helper_disk() {
 # twin_of_helper FILE: a copy of the helper's own disk, broken as a machine of its own.
 twin_of_helper() {
     cp --sparse=always "$lab/helper.img" "$1"
-    unshare --mount --propagation private sh -euc 'mount -o "loop,offset=$2" "$1" /mnt; echo twin >/mnt/etc/hostname
+    unshare --mount --propagation private sh -euc 'mount -o "loop,offset=$2" "$1" /mnt; echo twin >/mnt/etc/hostname; echo 127.0.0.1 localhost twin >/mnt/etc/hosts
         chmod -R 777 /mnt/home/admin; umount /mnt' sh "$1" "$(cat "$lab/helper.at")"
 }
 
@@ -204,7 +204,7 @@ let_go() {
     [ -n "$held" ] && [ "$held" != "$own_mapped" ] || return 0
     run_volrescue 4 diagnose "$(volume_of 1)" || return 1
     grep -q 'is in use' "$log" || fails 'what holds the disk is not named'
-    close_in_helper
+    close_in_helper >>"$log" 2>&1
     refused="refused while udev held it; "
 }
 
@@ -222,18 +222,64 @@ wrong_three_times() {
     [ "$(leftovers)" = "$before" ] || { diff <(echo "$before") <(leftovers) >&2; fails 'something is left of a wrong key'; return 1; }
 }
 
+# plug_copy: the disk as it is now, once more, and mounted on the helper as its own.
+plug_copy() {
+    local disk
+    cp --sparse=always "$lab/$layout-1.img" "$lab/$layout-2.img"
+    add_disk 2 "$lab/$layout-2.img"
+    disk=$(plug 2)
+    guest ". /root/lab/layouts.sh; mkdir -p /mnt/copy; mount \$(part $disk 1) /mnt/copy"
+    copy_is=$(copy_state)
+}
+copy_state() { guest 'find /mnt/copy/etc /mnt/copy/home -printf "%p %m %u %g %s %C@\n" | sort | sha256sum; findmnt -no SOURCE /mnt/copy'; }
+
+# copy_goes: whatever was done to the one, the other is as it was.
+copy_goes() {
+    [ "$(copy_state)" = "$copy_is" ] || { fails 'the copy that is mounted was changed'; return 1; }
+    guest 'umount /mnt/copy'
+    unplug 2
+    drop_disk 2
+}
+
+# btrfs_copy: the kernel would mix the two up, so that the one is refused while the other is mounted.
+btrfs_copy() {
+    run_volrescue 4 diagnose "$(volume_of 1)" --user admin || return 1
+    run_volrescue 4 repair "$(volume_of 1)" --user admin --yes || return 1
+    tr -s ' \n' ' ' <"$log" | grep -q 'a btrfs with the same id .* is mounted on this machine on /mnt/copy' ||
+        { fails "the copy that is mounted is not named; see $log"; return 1; }
+    copy_goes || return 1
+    before=$(leftovers)
+    refused="refused while a copy was mounted; "
+}
+
+# opened_by_lvm: it is refused by name; the commands that are told open it, and close it in the end.
+opened_by_lvm() {
+    local told group
+    run_volrescue 3 diagnose "$(volume_of 1)" --user admin || return 1
+    told=$(tail -n 12 "$log" | tr -s ' \n' ' ')
+    grep -q "it is of type ${layout#lvm-}" <<<"$told" || { fails "what kind of volume it is is not told; see $log"; return 1; }
+    group=$(grep -o 'vgchange -ay [a-z0-9]*' <<<"$told" | cut -d' ' -f3)
+    volume=$(grep -o 'give /dev/[a-z0-9/]* as target' <<<"$told" | cut -d' ' -f2)
+    [ -n "$group" ] && [ -n "$volume" ] || { fails "how to open it is not told; see $log"; return 1; }
+    closed_by="vgchange -an $group"
+    guest "vgchange -ay $group; udevadm settle" >>"$log" 2>&1
+    opened_before=$before
+    before=$(leftovers)
+    refused="${refused}refused by name, opened as told; "
+}
+
 # taken_back: undo and repair again.
 taken_back() {
     local run
     run=$(grep -ao 'volrescue undo [0-9TZ]*-[0-9a-f]*' "$log" | tail -n 1 | cut -d' ' -f3)
     run_volrescue 0 undo "$run" --yes --luks-key /root/lab/passphrase || return 1
-    run_volrescue 1 diagnose "$(volume_of 1)" "${options[@]}" || return 1
-    run_volrescue 0 repair "$(volume_of 1)" "${options[@]}" --key /root/lab/key.pub --create-user --yes
+    run_volrescue 1 diagnose "$volume" "${options[@]}" || return 1
+    run_volrescue 0 repair "$volume" "${options[@]}" --key /root/lab/key.pub --create-user --yes
 }
 
 # killed: SIGKILL while the devices are there. Mapped ones go by themselves; an array is stopped by the next run.
 killed() {
-    local words="$(volume_of 1) $with"
+    local words="$volume $with"
     ! has_word "$layout" "$with_passphrase" || words="$words --luks-key /root/lab/passphrase"
     printf '# SIGKILL to volrescue shell --writable %s\n' "$words" >>"$log"
     guest "sleep 300 </dev/null 2>/dev/null | /root/lab/volrescue shell --writable $words >/root/lab/killed 2>&1 & pid=\$!
@@ -241,14 +287,15 @@ killed() {
         cat /root/lab/killed; dmsetup ls; losetup -a; cat /proc/mdstat; kill -9 \$pid; sleep 1; pkill -xf 'sleep 300'; true" >>"$log" 2>&1
     grep -q 'leave with exit' "$log" || { fails "the shell did not start; see $log"; return 1; }
     # Nothing but an array outlives it: the next run knows it as its own and stops it.
-    case $layout in md-*) run_volrescue 0 diagnose "$(volume_of 1)" "${options[@]}" || return 1 ;; esac
+    case $layout in md-*) run_volrescue 0 diagnose "$volume" "${options[@]}" || return 1 ;; esac
     [ "$(leftovers)" = "$before" ] || { diff <(echo "$before") <(leftovers) >&2; fails 'something is left of a run that was killed'; return 1; }
 }
 
 # lab LAYOUT: builds, breaks, repairs, looks, boots.
 lab() {
     layout=$1
-    local disks=1 n file devices=() options=() with='' refused='' boot before after typed=
+    local disks=1 n file devices=() options=() with='' refused='' boot before after typed= closed_by='' opened_before volume
+    volume=$(volume_of 1)
     log=$lab/$layout.log
     : >"$log"
     has_word "$layout" "$two_disks" && disks=2
@@ -266,17 +313,21 @@ lab() {
         [ \"\${built:-}\" ] || { populate $layout; break_it $count; }; close_all; echo \"\$boot\" >/root/lab/boot" >>"$log" 2>&1 || { fails "building; see $log"; return 1; }
     boot=$(guest 'cat /root/lab/boot')
     for n in $(seq $disks); do unplug "$n"; done
+    ! has_word "$layout" "$with_copy" || plug_copy || return 1
     before=$(leftovers)
     [ "$layout" != twin ] || helper_is=$(helper_state)
     for n in $(seq $disks); do devices[n - 1]=$(plug "$n"); done
-    step "plugged in again: $(volume_of 1) is ${devices[*]}"
+    step "plugged in again: $volume is ${devices[*]}"
     let_go || return 1
+    guest '/root/lab/volrescue list' | tee -a "$log" | grep -c "$volume" >/dev/null || { fails "list does not name $volume"; return 1; }
+    if [ "$layout" = btrfs-copy ]; then btrfs_copy || return 1; fi
+    if has_word "$layout" "$by_lvm"; then opened_by_lvm || return 1; fi
     [ $disks = 1 ] || with="--with $(volume_of 2)"
     options=(--user admin $with)
     if has_word "$layout" "$with_passphrase"; then options+=(--luks-key /root/lab/passphrase); fi
-    run_volrescue 1 diagnose "$(volume_of 1)" "${options[@]}" || return 1
-    run_volrescue 0 repair "$(volume_of 1)" "${options[@]}" --key /root/lab/key.pub --create-user --yes || return 1
-    run_volrescue 0 diagnose "$(volume_of 1)" "${options[@]}" --key /root/lab/key.pub || return 1
+    run_volrescue 1 diagnose "$volume" "${options[@]}" || return 1
+    run_volrescue 0 repair "$volume" "${options[@]}" --key /root/lab/key.pub --create-user --yes || return 1
+    run_volrescue 0 diagnose "$volume" "${options[@]}" --key /root/lab/key.pub || return 1
     if has_word "$layout" "$with_passphrase"; then
         # A person: wrong at first, then right.
         typed=$( (sleep 6; echo wrong; sleep 12; printf '%s\n' "$passphrase"; sleep 20) | guest_typing "/root/lab/volrescue diagnose $(volume_of 1) --user admin; echo status \$?" 2>&1 | tee -a "$log")
@@ -284,8 +335,13 @@ lab() {
         wrong_three_times && taken_back || return 1
     fi
     killed || return 1
+    if [ -n "$closed_by" ]; then
+        guest "$closed_by" >>"$log" 2>&1 || { fails "it can't be closed; see $log"; return 1; }
+        before=$opened_before
+    fi
     after=$(leftovers)
     for n in $(seq $disks); do unplug "$n"; drop_disk "$n"; done
+    if [ "$layout" = xfs-copy ]; then copy_goes || return 1; fi
     [ "$before" = "$after" ] || { diff <(echo "$before") <(echo "$after") >&2; fails 'something is left'; return 1; }
     step "repaired, nothing left; booting it"
     qmp helper stop
@@ -340,6 +396,7 @@ furnish_helper() {
 clear_slots() {
     local n
     keep=1
+    guest '! mountpoint -q /mnt/copy || umount /mnt/copy' || true
     close_in_helper >/dev/null 2>&1 || true
     for n in 1 2; do
         ! qmp helper device_del id="dev$n" 2>/dev/null || sleep 8
