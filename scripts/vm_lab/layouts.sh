@@ -94,7 +94,9 @@ build_lvm_striped() {
 }
 build_lvm_two_disks() {
     vgcreate -q vgtwo "$1" "$2"
-    lvcreate -qy -n root -L 1200M vgtwo "$1":0-199 "$2"
+    # In two steps: asked for all of it at once, LVM may take one disk alone.
+    lvcreate -qy -n root -L 800M vgtwo "$1"
+    lvextend -q -L 1200M vgtwo/root "$2"
     lvm_root vgtwo
 }
 # What is no plain mapping is LVM's to open. Its two physical volumes are on one disk.

@@ -200,7 +200,12 @@ run_volrescue() {
 # What stands in the way when udev has assembled the disk on its own: refused by name, then closed as an operator would.
 let_go() {
     local held
-    held=$(guest 'dmsetup ls 2>/dev/null | grep -v "No devices" | cut -f1; grep -o "^md[0-9]*" /proc/mdstat; true')
+    # udev only tells systemd to activate a group: until that is over the disk is neither held nor free.
+    held=$(guest 'for i in $(seq 60); do
+            systemctl list-units --no-legend --plain --state=active,activating "lvm-activate-*" | grep -q . || break
+            sleep 0.5
+        done
+        dmsetup ls 2>/dev/null | grep -v "No devices" | cut -f1; grep -o "^md[0-9]*" /proc/mdstat; true')
     [ -n "$held" ] && [ "$held" != "$own_mapped" ] || return 0
     run_volrescue 4 diagnose "$(volume_of 1)" || return 1
     grep -q 'is in use' "$log" || fails 'what holds the disk is not named'
@@ -372,7 +377,8 @@ boot_disks() {
     local status=0
     wait_for_login machine admin || status=1
     if [ $status = 0 ]; then
-        ssh "${ssh_options[@]}" admin@127.0.0.1 'echo "booted: $(hostname), $(uname -r), $(id -un)"; findmnt -rno TARGET,SOURCE,FSTYPE / /home; sudo -n true && echo "sudo works"' </dev/null >>"$log" 2>&1
+        ssh "${ssh_options[@]}" admin@127.0.0.1 'echo "booted: $(hostname), $(uname -r), $(id -un)"; for at in / /home; do findmnt -rno TARGET,SOURCE,FSTYPE $at; done; sudo -n true && echo "sudo works"' </dev/null >>"$log" 2>&1
+        grep -q "^booted: $layout," "$log" || { fails "another machine answered; see $log"; status=1; }
         ssh "${ssh_options[@]}" admin@127.0.0.1 'sudo systemctl poweroff' </dev/null >/dev/null 2>&1 || true
         sleep 5
     else
