@@ -85,7 +85,7 @@ impl BlockDevice {
     }
 
     /// The devices that it is made of.
-    fn slaves(&self) -> Vec<Self> {
+    pub(super) fn slaves(&self) -> Vec<Self> {
         let node = |name: &String| Self::of_node(&node_of_name(name));
         names(&self.sys().join("slaves")).iter().filter_map(node).collect()
     }

@@ -161,34 +161,51 @@ impl Mapped {
 /// Stops the arrays that runs assembled and that outlived them: nothing else of a killed run does.
 pub(super) fn stop_orphans() {
     for name in names(Path::new(ARRAYS)) {
-        let is_orphan = maker_of(&name).is_some_and(|pid| !Path::new("/proc").join(pid).exists());
         let link = Path::new(ARRAYS).join(&name);
-        if is_orphan && stop(&link) {
-            tracing::warn!("{} was left by a run that was killed, and is stopped", link.display());
+        if maker_of(&name).is_none_or(|pid| Path::new("/proc").join(pid).exists()) {
+            continue;
+        }
+        let disks = disks_below(&link);
+        let others = arrays_on(&disks);
+        if !stop(&link) {
+            continue;
+        }
+        tracing::warn!("{} was left by a run that was killed, and is stopped", link.display());
+        // Only now are the members closed that the run had written.
+        if let Err(error) = stop_assembled(&disks, &others) {
+            tracing::warn!("{error:#}");
         }
     }
 }
 
-/// Stops what udev has made of the members by itself. It looks at a device again once it was closed after writing, and
-/// assembles the array that it finds; whoever is to detach the disks must not meet it.
+/// The disks that the loop devices are bound to of which an array of ours is made.
+fn disks_below(array: &Path) -> Vec<PathBuf> {
+    let members = BlockDevice::of_node(array).map(|array| array.slaves()).unwrap_or_default();
+    members.iter().filter_map(|one| text(&one.sys().join("loop/backing_file"))).map(PathBuf::from).collect()
+}
+
+/// The arrays that are made of these disks or of partitions of theirs.
+fn arrays_on(disks: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let devices = disks.iter().filter_map(|disk| BlockDevice::of_node(disk));
+    let family = devices.flat_map(|device| device.partitions().into_iter().chain([device]));
+    let holders = family.flat_map(|member| member.holders());
+    holders.filter(|holder| holder.name.starts_with("md")).map(|holder| holder.node()).collect()
+}
+
+/// Stops what udev has made of the members by itself, but for the arrays that were there before. It looks at a device
+/// again once it was closed after writing, and assembles the array that it finds; whoever is to detach the disks must not
+/// meet it.
 ///
 /// # Errors
 /// Something uses it already.
-pub(super) fn stop_assembled(disks: &[PathBuf]) -> Result<()> {
+pub(super) fn stop_assembled(disks: &[PathBuf], before: &BTreeSet<PathBuf>) -> Result<()> {
     // Where there is no udev, nothing assembles it.
     if let Err(error) = tool("udevadm").args(["settle", "--timeout=10"]).status() {
         tracing::debug!("udevadm: {error}");
     }
-    let devices = disks.iter().filter_map(|disk| BlockDevice::of_node(disk));
-    let family = devices.flat_map(|device| device.partitions().into_iter().chain([device]));
-    let arrays: BTreeSet<PathBuf> = family
-        .flat_map(|member| member.holders())
-        .filter(|holder| holder.name.starts_with("md"))
-        .map(|holder| holder.node())
-        .collect();
-    for array in arrays {
+    for array in arrays_on(disks).difference(before) {
         ensure!(
-            retry(Duration::from_secs(5), || stop(&array).then_some(())).is_some(),
+            retry(Duration::from_secs(5), || stop(array).then_some(())).is_some(),
             "this machine assembled the repaired array as {0}, and it can't be stopped: mdadm --stop {0}",
             array.display()
         );

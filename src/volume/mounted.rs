@@ -17,6 +17,7 @@ use crate::root::{Crossing, Root};
 use crate::sys::block::{LoopSetup, btrfs_forget};
 use crate::sys::bytes::FileBytes;
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -253,7 +254,7 @@ impl MountedRoot {
         let devices: Vec<PathBuf> = disks.iter().filter_map(Disk::device).map(Path::to_owned).collect();
         disks.into_iter().try_for_each(Disk::release)?;
         if had_array {
-            stop_assembled(&devices)?;
+            stop_assembled(&devices, &BTreeSet::new())?;
         }
         Ok(Unmounted::Clean)
     }
