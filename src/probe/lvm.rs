@@ -42,6 +42,9 @@ pub struct Piece {
     pub stripes: Vec<(usize, u64)>,
 }
 
+/// How a fault ends that another disk would mend.
+const NOT_HERE: &str = "which is not here";
+
 /// The most pieces of a logical volume, and stripes of a piece.
 const PIECES: usize = 1024;
 const STRIPES: usize = 128;
@@ -95,6 +98,12 @@ impl Logical {
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}/{}", self.group, self.name)
+    }
+
+    /// Whether a physical volume that it lies on is on a disk that was not given.
+    #[must_use]
+    pub fn lacks_a_disk(&self) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.ends_with(NOT_HERE))
     }
 
     /// Whether a path of /dev is its name: `/dev/vg/lv` or `/dev/mapper/vg-lv`, where dashes are doubled.
@@ -290,7 +299,7 @@ fn on_physical(
         }
         (None, _) => {
             let device = pv.text("device").map_or_else(String::new, |device| format!(" (once {device})"));
-            return Err(format!("it lies on physical volume {written}{device}, which is not here"));
+            return Err(format!("it lies on physical volume {written}{device}, {NOT_HERE}"));
         }
     };
     let counted = || {
@@ -582,6 +591,8 @@ mod tests {
         let fault = |i: usize| found[i].logical.fault.clone().unwrap_or_default();
         assert_eq!(fault(0), "");
         assert!(fault(1).contains("XX"), "{}", fault(1));
+        let lacking: Vec<_> = found.iter().map(|one| one.logical.lacks_a_disk()).collect();
+        assert_eq!(lacking, [false, true, false, false]);
         assert!(fault(2).contains("inside"), "{}", fault(2));
         assert!(fault(3).contains("thin"), "{}", fault(3));
         for torn in [4100, 4096 + 600, 600] {

@@ -178,7 +178,14 @@ fn in_pieces(layout: &Layout, choice: &Choice) -> Option<Refusal> {
     let mut wanted = logical.filter(|one| choice.root.as_ref().is_none_or(|root| *root == one.id()));
     let (one, fault) = wanted.find_map(|one| Some((one, one.fault.as_ref()?)))?;
     let (id, group) = (one.id(), &one.group);
-    Some(Refusal::target(format!("logical volume {id} can't be opened here: {fault}")).hint(format!(
+    let refusal = Refusal::target(format!("logical volume {id} can't be opened here: {fault}"));
+    // LVM could not open it either.
+    if one.lacks_a_disk() {
+        return Some(refusal.hint(
+            "Give the disk that has it too: --with VOLUME. What is on the disks here: volrescue list",
+        ));
+    }
+    Some(refusal.hint(format!(
         "Open it with LVM: vgchange -ay {group} (an image first with losetup --find --show --partscan IMAGE), then give \
          /dev/{id} as target; vgchange -an {group} closes it again."
     )))
@@ -459,4 +466,25 @@ pub(super) fn refuse_twin(superblock: &Superblock) -> Result<(), Refusal> {
         devices.join(", ")
     ))
     .hint("The kernel could mix the two up. Use a helper that was not made from the same image, or unmount that one."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{FoundLogical, Logical, Table};
+
+    #[test]
+    fn a_disk_that_is_missing_is_asked_for_and_what_is_here_is_opened_by_lvm() {
+        let hint = |fault: &str| {
+            let (group, name) = ("vg".into(), "root".into());
+            let logical = Logical { group, name, fault: Some(fault.into()), pieces: Vec::new() };
+            let found = FoundLogical { logical, disk: 0, start: 0, size: 0, content: Content::Unknown };
+            let layout = Layout { table: Table::none(512), slots: vec![Slot::logical(found, None)] };
+            in_pieces(&layout, &Choice::default()).and_then(|refusal| refusal.hint).unwrap_or_default()
+        };
+        let lacking = hint("it lies on physical volume AB (once /dev/vdb), which is not here");
+        assert!(lacking.contains("--with") && !lacking.contains("vgchange"), "{lacking}");
+        let thin = hint("it is of type thin");
+        assert!(thin.contains("vgchange -ay vg") && thin.contains("/dev/vg/root"), "{thin}");
+    }
 }
