@@ -299,16 +299,17 @@ killed() {
 # lab LAYOUT: builds, breaks, repairs, looks, boots.
 lab() {
     layout=$1
-    local disks=1 n file devices=() options=() with='' refused='' boot before after typed= closed_by='' opened_before volume
+    local disks=1 n file devices=() options=() with='' refused='' boot before after typed= closed_by='' opened_before volume size=1600M
     volume=$(volume_of 1)
     log=$lab/$layout.log
     : >"$log"
     has_word "$layout" "$two_disks" && disks=2
+    has_word "$layout" "$by_lvm" && size=2600M
     for n in $(seq $disks); do
         file=$lab/$layout-$n.img
         case $layout in
             twin) twin_of_helper "$file" ;;
-            *) rm -f "$file" && truncate -s "${size:-1600M}" "$file" ;;
+            *) rm -f "$file" && truncate -s "$size" "$file" ;;
         esac
         add_disk "$n" "$file"
         devices+=("$(plug "$n")")
@@ -325,6 +326,10 @@ lab() {
     step "plugged in again: $volume is ${devices[*]}"
     let_go || return 1
     guest '/root/lab/volrescue list' | tee -a "$log" | grep -c "$volume" >/dev/null || { fails "list does not name $volume"; return 1; }
+    if [ "$layout" = lvm-two-disks ]; then
+        run_volrescue 3 diagnose "$volume" --user admin || return 1
+        tail -n 8 "$log" | grep -q -e '--with' || { fails "that a disk is missing is not told; see $log"; return 1; }
+    fi
     if [ "$layout" = btrfs-copy ]; then btrfs_copy || return 1; fi
     if has_word "$layout" "$by_lvm"; then opened_by_lvm || return 1; fi
     [ $disks = 1 ] || with="--with $(volume_of 2)"
