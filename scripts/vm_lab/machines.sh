@@ -197,15 +197,19 @@ run_volrescue() {
     [ "$status" = "$wanted" ] || { tail -n 12 "$log" >&2; fails "volrescue $1 ended with $status, not $wanted; see $log"; }
 }
 
+# udev only tells systemd to activate a group: until that is over a disk is neither held nor free.
+udev_is_done() {
+    guest 'sleep 1; udevadm settle; for i in $(seq 60); do
+        systemctl list-units --no-legend --plain --state=active,activating "lvm-activate-*" | grep -q . || break
+        sleep 0.5
+    done'
+}
+
 # What stands in the way when udev has assembled the disk on its own: refused by name, then closed as an operator would.
 let_go() {
     local held
-    # udev only tells systemd to activate a group: until that is over the disk is neither held nor free.
-    held=$(guest 'for i in $(seq 60); do
-            systemctl list-units --no-legend --plain --state=active,activating "lvm-activate-*" | grep -q . || break
-            sleep 0.5
-        done
-        dmsetup ls 2>/dev/null | grep -v "No devices" | cut -f1; grep -o "^md[0-9]*" /proc/mdstat; true')
+    udev_is_done
+    held=$(guest 'dmsetup ls 2>/dev/null | grep -v "No devices" | cut -f1; grep -o "^md[0-9]*" /proc/mdstat; true')
     [ -n "$held" ] && [ "$held" != "$own_mapped" ] || return 0
     run_volrescue 4 diagnose "$(volume_of 1)" || return 1
     grep -q 'is in use' "$log" || fails 'what holds the disk is not named'
@@ -291,8 +295,12 @@ killed() {
         for i in \$(seq 100); do grep -q 'leave with exit' /root/lab/killed && break; sleep 0.3; done
         cat /root/lab/killed; dmsetup ls; losetup -a; cat /proc/mdstat; kill -9 \$pid; sleep 1; pkill -xf 'sleep 300'; true" >>"$log" 2>&1
     grep -q 'leave with exit' "$log" || { fails "the shell did not start; see $log"; return 1; }
-    # Nothing but an array outlives it: the next run knows it as its own and stops it.
-    case $layout in md-*) run_volrescue 0 diagnose "$volume" "${options[@]}" || return 1 ;; esac
+    # Nothing but an array outlives it: the next run knows it as its own and stops it. A group that udev activates now is
+    # held as after plugging in.
+    case $layout in
+        md-*) run_volrescue 0 diagnose "$volume" "${options[@]}" || return 1 ;;
+        *) has_word "$layout" "$by_lvm" || let_go || return 1 ;;
+    esac
     [ "$(leftovers)" = "$before" ] || { diff <(echo "$before") <(leftovers) >&2; fails 'something is left of a run that was killed'; return 1; }
 }
 
@@ -337,6 +345,8 @@ lab() {
     if has_word "$layout" "$with_passphrase"; then options+=(--luks-key /root/lab/passphrase); fi
     run_volrescue 1 diagnose "$volume" "${options[@]}" || return 1
     run_volrescue 0 repair "$volume" "${options[@]}" --key /root/lab/key.pub --create-user --yes || return 1
+    udev_is_done
+    [ "$(leftovers)" = "$before" ] || { diff <(echo "$before") <(leftovers) | tee -a "$log" >&2; fails 'something is left of the repair'; return 1; }
     run_volrescue 0 diagnose "$volume" "${options[@]}" --key /root/lab/key.pub || return 1
     if has_word "$layout" "$with_passphrase"; then
         # A person: wrong at first, then right.
