@@ -5,7 +5,7 @@
 use super::block::{BlockDevice, own_disks};
 use super::format::{self, BackingFile, Shown};
 use super::holder::{self, Hold};
-use super::mapped::Mapped;
+use super::mapped::{Mapped, settle};
 use super::target::{BackingFiles, Target, TargetKind};
 use crate::error::Refusal;
 use crate::probe::{Format, ReadAt};
@@ -253,7 +253,7 @@ impl Disk {
         if self.access == Access::ReadWrite {
             self.file().sync_all().with_context(|| format!("writing the last data to {shown}"))?;
         }
-        let Self { held, path, .. } = self;
+        let Self { held, path, access, .. } = self;
         match held {
             Held::Image(lock) => drop(lock),
             Held::Shown(lock, shown) => {
@@ -266,12 +266,13 @@ impl Disk {
                 mapped.close()?;
             }
             Held::Device(file) => {
+                let kept = (access == Access::ReadWrite).then(|| keep_from_udev(&path)).flatten();
                 drop(file);
                 let device = BlockDevice::of_node(&path);
                 // Closing after writing makes udev look at the device; it does so within a moment.
-                super::retry(Duration::from_secs(2), || {
+                let held = super::retry(Duration::from_secs(2), || {
                     match options(Access::ReadOnly, OFlag::O_EXCL).open(&path) {
-                        Ok(_) => Some(Ok(())),
+                        Ok(file) => Some(Ok(file)),
                         Err(error) if errno(&error) == Errno::EBUSY => None,
                         Err(error) => Some(Err(error)),
                     }
@@ -283,6 +284,11 @@ impl Disk {
                         if holders.is_empty() { String::new() } else { format!(" ({})", holders.join(", ")) };
                     anyhow::anyhow!("{shown} is not free after it was let go: {error}{by}")
                 })?;
+                // While it is held, nothing can be assembled of it either.
+                if kept.is_some() {
+                    settle();
+                }
+                drop((held, kept));
             }
         }
         Ok(())
@@ -303,6 +309,13 @@ impl ReadAt for Disk {
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         FileBytes { file: self.file(), size: self.size }.read_at(offset, length)
     }
+}
+
+/// A lock with which udev looks at a disk, but does not read its partitions anew: they would come as new ones, and what is
+/// on them would be activated, a volume group for instance. Those that know the lock call it "block device locking".
+fn keep_from_udev(path: &Path) -> Option<Flock<File>> {
+    let file = options(Access::ReadOnly, OFlag::empty()).open(path).ok()?;
+    Flock::lock(file, FlockArg::LockSharedNonblock).ok()
 }
 
 fn options(access: Access, more: OFlag) -> OpenOptions {

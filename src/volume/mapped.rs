@@ -199,10 +199,7 @@ fn arrays_on(disks: &[PathBuf]) -> BTreeSet<PathBuf> {
 /// # Errors
 /// Something uses it already.
 pub(super) fn stop_assembled(disks: &[PathBuf], before: &BTreeSet<PathBuf>) -> Result<()> {
-    // Where there is no udev, nothing assembles it.
-    if let Err(error) = tool("udevadm").args(["settle", "--timeout=10"]).status() {
-        tracing::debug!("udevadm: {error}");
-    }
+    settle();
     for array in arrays_on(disks).difference(before) {
         ensure!(
             retry(Duration::from_secs(5), || stop(array).then_some(())).is_some(),
@@ -211,6 +208,13 @@ pub(super) fn stop_assembled(disks: &[PathBuf], before: &BTreeSet<PathBuf>) -> R
         );
     }
     Ok(())
+}
+
+/// Waits until udev has looked at everything. Where there is none, nobody looks.
+pub(super) fn settle() {
+    if let Err(error) = tool("udevadm").args(["settle", "--timeout=10"]).status() {
+        tracing::debug!("udevadm: {error}");
+    }
 }
 
 /// The process that gave a device the name, by its number.
