@@ -1,7 +1,7 @@
 //! What lies below a filesystem: a mirror of a RAID1 is looked through and never written alone, LUKS is opened with a key
 //! where there is device-mapper and named where there is none. With device-mapper and md, `scripts/vm-lab` shows more.
 
-use crate::kit::program::volrescue;
+use crate::kit::program::{program, volrescue};
 use crate::kit::volume::{Filesystem, Image, Table};
 use crate::kit::{Scratch, USER, has_mapper, public_key, script};
 use crate::{Case, Needs};
@@ -17,7 +17,43 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     cases.push(Case::new("stacked::mirror-twice", Needs::Loop, mirrors_of_one_array));
     cases.push(Case::new("stacked::luks", Needs::Loop, luks));
+    cases.push(Case::new("stacked::udev-looks-before-the-disk-is-free", Needs::Loop, udev_looks));
     cases
+}
+
+/// What is asked of the disk while udev looks at it after a repair: udev itself takes the shared lock and needs the other
+/// one to read the partitions anew; md and device-mapper need the disk for themselves.
+const UDEVADM: &str = r#"#!/bin/sh
+echo "$1"
+flock --nonblock --shared "$DEVICE" true && echo looks
+flock --nonblock --exclusive "$DEVICE" true || echo "not anew"
+python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$DEVICE" || echo held
+"#;
+
+/// udev looks at a disk that was closed after writing. What is on it must not be activated by that: it is to be detached.
+fn udev_looks() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    image.change("chmod 777 $H")?;
+    let stand_in = image.scratch.join("udevadm");
+    std::fs::write(&stand_in, UDEVADM)?;
+    let said = script(
+        r#"
+        export DEVICE=$(losetup --find --show "$DISK")
+        trap 'losetup --detach "$DEVICE"' EXIT
+        mkdir "$S/bin"
+        (echo '#!/bin/sh'; echo "exec sh $S/udevadm "\$@" >>$S/told 2>/dev/null") >"$S/bin/udevadm"
+        chmod +x "$S/bin/udevadm"
+        export PATH="$S/bin:$PATH"
+        "$V" diagnose --user admin "$DEVICE" >"$S/log" 2>&1 || true
+        [ ! -e "$S/told" ] || echo "after a diagnosis too"
+        "$V" repair --yes --user admin --state-dir "$S/state" "$DEVICE" >"$S/log" 2>&1 || cat "$S/log"
+        cat "$S/told"
+        python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$DEVICE" && echo free
+        "#,
+        &[("DISK", &image.path), ("S", image.scratch.path()), ("V", &program())],
+    )?;
+    ensure!(said.lines().collect::<Vec<_>>() == ["settle", "looks", "not anew", "held", "free"], "{said}");
+    Ok(())
 }
 
 /// Makes the image a member of a RAID1 of two, as `mdadm --create` would: `mdadm --examine` agrees.
