@@ -178,7 +178,7 @@ pub fn volumes(disks: &[Physicals<'_>]) -> (Vec<Found>, Vec<(usize, String)>) {
         let Some(Value::Section(logical)) = body.get("logical_volumes") else { continue };
         for (lv, value) in logical.0.iter().take(MANY) {
             let Value::Section(lv_body) = value else { continue };
-            if !lv_body.list("status").iter().any(|word| word.is("VISIBLE")) {
+            if !lv_body.list("status").iter().any(|word| word.is("VISIBLE")) || is_pool(lv_body) {
                 continue;
             }
             let logical =
@@ -187,6 +187,12 @@ pub fn volumes(disks: &[Physicals<'_>]) -> (Vec<Found>, Vec<(usize, String)>) {
         }
     }
     (found, notes)
+}
+
+/// Whether it only holds others, and has no device of its own: a thin pool is visible all the same.
+fn is_pool(lv: &Section) -> bool {
+    let Some(Value::Section(first)) = lv.get("segment1") else { return false };
+    matches!(first.text("type"), Some("thin-pool" | "cache-pool" | "vdo-pool"))
 }
 
 fn placed(
@@ -543,7 +549,8 @@ mod tests {
             huge { status = ["VISIBLE"] segment_count = 1
               segment1 { extent_count = 18446744073709551615 type = "striped" stripe_count = 1 stripes = ["pv0", 1] } }
             thin { status = ["VISIBLE"] segment_count = 1 segment1 { type = "thin" } }
-            hidden { status = ["READ"] segment_count = 1 segment1 { type = "thin-pool" } }
+            hidden { status = ["READ"] segment_count = 1 segment1 { type = "linear" } }
+            pool { status = ["VISIBLE"] segment_count = 1 segment1 { type = "thin-pool" } }
           } }
         contents = "Text \"Format\" Volume Group"
         version = 1
