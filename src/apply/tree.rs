@@ -9,7 +9,7 @@ use crate::apply::Watch;
 use crate::journal::Journal;
 use crate::plan::TreeOwners;
 use crate::root::{Crossing, Directory, Root};
-use crate::sys::mounts::nothing_below;
+use crate::sys::mounts::{MountLine, bare_mount_of};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -226,8 +226,10 @@ impl<'a> Tree<'a> {
     ) -> Result<Self> {
         let device = top.itself()?.stat()?.dev;
         let (tally, extent) = (Tally::new(), Survey::Whole);
-        // On a volume of our own nothing is mounted over files.
-        let bare = root.crossing() == Crossing::Never || nothing_below(top);
+        // On a volume of our own nothing is mounted over files, and it is mounted as ext4: the driver of ext2 alone would
+        // keep what has changed to itself for a while.
+        let is_told = |mount: MountLine| ["ext3", "ext4"].contains(&mount.kind.as_str());
+        let bare = root.crossing() == Crossing::Never || bare_mount_of(top).is_some_and(is_told);
         let inodes = if bare { Inodes::of(top, device).map(Arc::new) } else { None };
         Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent, inodes })
     }

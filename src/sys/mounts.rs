@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -86,19 +86,23 @@ pub fn own_mounts() -> Vec<MountLine> {
 /// The mount that an open directory belongs to, as /proc/self/fdinfo says; `None` where that can't be read.
 #[must_use]
 pub fn mount_of(directory: impl AsFd) -> Option<MountLine> {
-    let number = directory.as_fd().as_raw_fd();
-    let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{number}")).ok()?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse::<u64>().ok()?;
-    own_mounts().into_iter().find(|line| line.id == id)
+    mount_among(&own_mounts(), directory.as_fd()).cloned()
 }
 
-/// Whether nothing is mounted below an open directory, as far as this process sees; `false` also where that can't be read.
+/// The same, where nothing is mounted below the directory, as far as this process sees.
 #[must_use]
-pub fn nothing_below(directory: impl AsFd) -> bool {
+pub fn bare_mount_of(directory: impl AsFd) -> Option<MountLine> {
     let directory = directory.as_fd();
-    let path = fs::read_link(format!("/proc/thread-self/fd/{}", directory.as_raw_fd()));
-    let (Some(mount), Ok(path)) = (mount_of(directory), path) else { return false };
-    is_free(&own_mounts(), mount.id, &path)
+    let mounts = own_mounts();
+    let mount = mount_among(&mounts, directory)?;
+    let path = fs::read_link(format!("/proc/thread-self/fd/{}", directory.as_raw_fd())).ok()?;
+    is_free(&mounts, mount.id, &path).then(|| mount.clone())
+}
+
+fn mount_among<'m>(mounts: &'m [MountLine], directory: BorrowedFd<'_>) -> Option<&'m MountLine> {
+    let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", directory.as_raw_fd())).ok()?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse::<u64>().ok()?;
+    mounts.iter().find(|line| line.id == id)
 }
 
 fn is_free(mounts: &[MountLine], id: u64, path: &Path) -> bool {

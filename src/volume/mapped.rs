@@ -212,7 +212,7 @@ pub(super) fn stop_assembled(disks: &[PathBuf], before: &BTreeSet<PathBuf>) -> R
 
 /// Waits until udev has looked at everything. Where there is none, nobody looks.
 pub(super) fn settle() {
-    if let Err(error) = tool("udevadm").args(["settle", "--timeout=10"]).status() {
+    if let Err(error) = tool("udevadm").args(["settle", "--timeout=10"]).output() {
         tracing::debug!("udevadm: {error}");
     }
 }

@@ -26,6 +26,7 @@ pub(super) struct PendingEntry {
     name: CString,
     owner: (u32, u32),
     mode: u32,
+    nlink: u32,
     ino: u64,
     flags: u32,
     may_have_capability: bool,
@@ -41,6 +42,7 @@ impl PendingEntry {
             name,
             owner: (stat.uid, stat.gid),
             mode: stat.mode,
+            nlink: stat.nlink,
             ino: stat.ino,
             flags: stat.flags,
             may_have_capability: seen.may_have_capability,
@@ -91,6 +93,16 @@ impl PendingEntry {
             };
         }
         Ok(())
+    }
+
+    /// Whether it is still what was looked at: the same inode of the same owner, with as many names (a directory's are
+    /// its own), and with the bits that chown takes away as they are recorded.
+    fn is_still(&self, ino: u64, owner: (u32, u32), (kind, mode): (FileKind, u32), nlink: u64) -> bool {
+        ino == self.ino
+            && owner == self.owner
+            && kind == self.kind()
+            && mode & SET_ID == self.mode & SET_ID
+            && (kind == FileKind::Directory || nlink == u64::from(self.nlink))
     }
 
     /// `true` if one system call does it.
@@ -175,7 +187,7 @@ impl Piece {
             // On a running system names may change hands between looking and changing; on a volume of our own
             // they do not, and one call is enough.
             let done = match context.root.crossing() {
-                _ if !entry.is_plain() => chown_inode(directory, entry, context.to),
+                _ if !entry.is_plain() => chown_inode(directory, entry, context.device, context.to),
                 Crossing::Never => chown_name(directory, entry, context.to),
                 Crossing::LoginPath => chown_held(directory, entry, context.device, context.to),
             };
@@ -229,8 +241,9 @@ fn chown_held(
     };
     let stat = fstat(&held)?;
     // On the device of a real filesystem it is real itself.
-    if (stat.st_dev, stat.st_ino, stat.st_uid, stat.st_gid)
-        != (device, entry.ino, entry.owner.0, entry.owner.1)
+    let owner = (stat.st_uid, stat.st_gid);
+    if stat.st_dev != device
+        || !entry.is_still(stat.st_ino, owner, (kind(stat.st_mode), stat.st_mode), stat.st_nlink)
     {
         return Ok(false);
     }
@@ -239,13 +252,20 @@ fn chown_held(
 }
 
 /// As [`chown_held`], and puts back what chown takes away.
-fn chown_inode(dir: &Directory, entry: &PendingEntry, (uid, gid): (u32, u32)) -> io::Result<bool> {
+fn chown_inode(
+    dir: &Directory,
+    entry: &PendingEntry,
+    device: u64,
+    (uid, gid): (u32, u32),
+) -> io::Result<bool> {
     let handle = match dir.handle(os(entry.name.to_bytes())) {
         Err(LookError::NotFound) => return Ok(false),
         handle => handle.map_err(to_io)?,
     };
     let stat = handle.stat().map_err(to_io)?;
-    if (stat.ino, stat.uid, stat.gid) != (entry.ino, entry.owner.0, entry.owner.1) {
+    if stat.dev != device
+        || !entry.is_still(stat.ino, (stat.uid, stat.gid), (stat.kind, stat.mode), stat.nlink)
+    {
         return Ok(false);
     }
     unlocked(&[(&handle, entry.all_flags.unwrap_or(0))], || {
@@ -254,4 +274,29 @@ fn chown_inode(dir: &Directory, entry: &PendingEntry, (uid, gid): (u32, u32)) ->
         restore_privilege(&handle, stat.kind, mode, entry.caps.as_deref())
     })?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::inode::Statx;
+
+    /// On a running system a name found may be linked to, or get set-id bits, before its owner changes: the journal says
+    /// nothing of them then.
+    #[test]
+    fn what_is_not_as_it_was_looked_at_is_left_alone() {
+        let stat =
+            Statx { mode: 0o100_644, uid: 5, gid: 6, nlink: 1, ino: 7, dev: 8, flags: 0, mount_root: false };
+        let seen = |stat| Seen { stat, may_have_capability: false };
+        let file = PendingEntry::new(c"a".into(), &seen(stat));
+        let regular = |mode| (FileKind::Regular, mode);
+        assert!(file.is_still(7, (5, 6), regular(0o100_600), 1));
+        assert!(!file.is_still(7, (5, 6), regular(0o100_644), 2));
+        assert!(!file.is_still(7, (5, 6), regular(0o104_644), 1));
+        assert!(!file.is_still(7, (5, 6), (FileKind::Symlink, 0o120_777), 1));
+        assert!(!file.is_still(9, (5, 6), regular(0o100_644), 1));
+        assert!(!file.is_still(7, (0, 6), regular(0o100_644), 1));
+        let directory = PendingEntry::new(c"d".into(), &seen(Statx { mode: 0o040_755, nlink: 2, ..stat }));
+        assert!(directory.is_still(7, (5, 6), (FileKind::Directory, 0o040_755), 3));
+    }
 }

@@ -6,8 +6,8 @@
 //! (`ext4_mark_iloc_dirty`). Only regular files and the like are read so: a directory has to be opened in any case.
 //!
 //! A number in a directory is not what a name leads to where something is mounted on it; so there must be no mounts below.
-//! On a running system a name may be another inode's a moment later, as after any look: who changes an owner there looks
-//! again. xfs, which tells of many inodes at once by ioctl_xfs_bulkstat(2), takes as long for that as for as many names.
+//! On a running system nothing is kept from one piece of work to the next: what is read is younger than the name that led
+//! there. It may be another inode's a moment later, as after any look: who changes an owner there looks again. xfs, which tells of many inodes at once by ioctl_xfs_bulkstat(2), takes as long for that as for as many names.
 
 use super::walk::Told;
 use crate::probe::inode_table::{InodeTable, TableInode};
@@ -62,6 +62,13 @@ pub(super) struct Seen {
 }
 
 impl Windows {
+    /// What was read so far is not told any more.
+    pub(super) fn forget(&mut self) {
+        for (at, _) in &mut self.read {
+            *at = u64::MAX;
+        }
+    }
+
     /// An inode of that `d_type`; `None` where the kernel has to be asked.
     pub(super) fn look(&mut self, inodes: &Inodes, told: Told) -> Option<Seen> {
         let Told { ino, kind } = told;

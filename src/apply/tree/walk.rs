@@ -10,7 +10,7 @@ use super::inodes::{Inodes, Seen};
 use super::place::Place;
 use super::{Fate, Pass};
 use crate::plan::TreeOwners;
-use crate::root::{Directory, Root, entries, open_resolving};
+use crate::root::{Crossing, Directory, Root, entries, open_resolving};
 use crate::sys::inode::{Statx, statx};
 use crate::view::LookError;
 use anyhow::{Context as _, Result, bail};
@@ -340,6 +340,9 @@ fn look<N: AsRef<CStr>>(
 ) -> Result<()> {
     let dir = opened.directory();
     let mut inodes = context.inodes.as_deref();
+    if context.root.crossing() == Crossing::LoginPath {
+        desk.windows.forget();
+    }
     let mut agreed = Vec::new();
     for (name, told) in names {
         let name = name.as_ref();
