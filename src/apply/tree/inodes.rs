@@ -7,7 +7,9 @@
 //!
 //! A number in a directory is not what a name leads to where something is mounted on it; so there must be no mounts below.
 //! On a running system nothing is kept from one piece of work to the next: what is read is younger than the name that led
-//! there. It may be another inode's a moment later, as after any look: who changes an owner there looks again. xfs, which tells of many inodes at once by ioctl_xfs_bulkstat(2), takes as long for that as for as many names.
+//! there. It may be another inode's a moment later, as after any look: who changes an owner there looks again.
+//!
+//! xfs tells of many inodes at once by ioctl_xfs_bulkstat(2), but takes as long for that as for as many names.
 
 use super::walk::Told;
 use crate::probe::inode_table::{InodeTable, TableInode};
