@@ -229,8 +229,9 @@ impl<'a> Tree<'a> {
         // On a volume of our own nothing is mounted over files, and it is mounted as ext4: the driver of ext2 alone would
         // keep what has changed to itself for a while.
         let is_told = |mount: MountLine| ["ext3", "ext4"].contains(&mount.kind.as_str());
-        let bare = root.crossing() == Crossing::Never || bare_mount_of(top).is_some_and(is_told);
-        let inodes = if bare { Inodes::of(top, device).map(Arc::new) } else { None };
+        let ours = root.crossing() == Crossing::Never;
+        let bare = ours || bare_mount_of(top).is_some_and(is_told);
+        let inodes = if bare { Inodes::of(top, device, ours).map(Arc::new) } else { None };
         Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent, inodes })
     }
 

@@ -1,4 +1,4 @@
-//! Ioctls of block and loop devices, two of btrfs and one of filesystems (`linux/fs.h`, `linux/loop.h`, `linux/btrfs.h`,
+//! Ioctls of block and loop devices, some of btrfs and one of filesystems (`linux/fs.h`, `linux/loop.h`, `linux/btrfs.h`,
 //! `linux/ext4.h`).
 
 #![expect(unsafe_code, reason = "ioctls that no crate wraps")]
@@ -60,11 +60,31 @@ struct VolArgs {
     name: [u8; 4088],
 }
 
+/// Bytes of items that [`TreeItems`] has room for.
+const ITEMS: usize = 32 << 10;
+
+/// `struct btrfs_ioctl_search_args_v2`, with room for items.
+#[repr(C)]
+#[derive(Debug)]
+struct TreeSearch {
+    tree: u64,
+    objects: [u64; 2],
+    offsets: [u64; 2],
+    transactions: [u64; 2],
+    types: [u32; 2],
+    count: u32,
+    unused: u32,
+    unused_more: [u64; 4],
+    room: u64,
+    items: [u8; ITEMS],
+}
+
+const _: () = assert!(size_of::<TreeSearch>() == 112 + ITEMS);
 const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<LoopConfig>() == 304);
 const _: () = assert!(size_of::<InoLookup>() == 4096 && size_of::<VolArgs>() == 4096);
 
 mod raw {
-    use super::{InoLookup, LoopConfig, LoopInfo, VolArgs, c_int};
+    use super::{InoLookup, LoopConfig, LoopInfo, TreeSearch, VolArgs, c_int};
     nix::ioctl_none_bad!(loop_ctl_get_free, 0x4c82);
     nix::ioctl_write_int_bad!(loop_set_fd, 0x4c00);
     nix::ioctl_none_bad!(loop_clr_fd, 0x4c01);
@@ -77,6 +97,7 @@ mod raw {
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), c_int);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
     nix::ioctl_write_int_bad!(ficlone, nix::request_code_write!(0x94, 9, size_of::<c_int>()));
+    nix::ioctl_readwrite_bad!(btrfs_tree_search, nix::request_code_readwrite!(0x94, 17, 112), TreeSearch);
     nix::ioctl_readwrite!(btrfs_ino_lookup, 0x94, 18, InoLookup);
     nix::ioctl_read!(btrfs_subvol_getflags, 0x94, 25, u64);
     nix::ioctl_write_ptr!(btrfs_forget_dev, 0x94, 5, VolArgs);
@@ -299,6 +320,51 @@ pub fn clone_file(copy: impl AsFd, original: impl AsFd) -> nix::Result<()> {
     // SAFETY: FICLONE takes a descriptor number, which `original` keeps open during the call.
     unsafe { raw::ficlone(copy.as_fd().as_raw_fd(), original.as_fd().as_raw_fd()) }?;
     Ok(())
+}
+
+/// Items of a btrfs subvolume's tree.
+#[derive(Debug)]
+pub struct TreeItems(Box<TreeSearch>);
+
+impl Default for TreeItems {
+    fn default() -> Self {
+        Self(Box::new(TreeSearch {
+            tree: 0,
+            objects: [0; 2],
+            offsets: [0; 2],
+            transactions: [0; 2],
+            types: [0; 2],
+            count: 0,
+            unused: 0,
+            unused_more: [0; 4],
+            room: 0,
+            items: [0; ITEMS],
+        }))
+    }
+}
+
+impl TreeItems {
+    /// As many items as there is room for, from the first of the inode `from` on, out of the subvolume that `inside` lies
+    /// in: each with its header, and how many they are. The kernel keeps some changes of inodes to itself until the
+    /// transaction that they are in is committed.
+    ///
+    /// # Errors
+    /// EPERM: CAP_SYS_ADMIN is missing. ENOTTY: it is not on btrfs. EOVERFLOW: the first item is too large.
+    pub fn search(&mut self, inside: impl AsFd, from: u64) -> nix::Result<(&[u8], usize)> {
+        let search = &mut *self.0;
+        // Tree 0 stands for that of the subvolume.
+        search.tree = 0;
+        search.objects = [from, u64::MAX];
+        search.offsets = [0, u64::MAX];
+        search.transactions = [0, u64::MAX];
+        search.types = [0, u32::from(u8::MAX)];
+        search.count = u32::MAX;
+        search.room = ITEMS as u64;
+        // SAFETY: the argument is a live, writable `struct btrfs_ioctl_search_args_v2` (112 bytes, asserted above),
+        // followed by as many bytes as its `buf_size` says; any bytes are valid for its fields.
+        unsafe { raw::btrfs_tree_search(inside.as_fd().as_raw_fd(), &raw mut *search) }?;
+        Ok((&search.items, usize::try_from(search.count).unwrap_or(usize::MAX)))
+    }
 }
 
 /// The id of the btrfs subvolume that the inode lies in.

@@ -1,4 +1,5 @@
-//! That a walk on ext4 reads inodes out of the table: a table that is never used gives the same answers, only slower.
+//! That a walk reads inodes out of the table where there is one: a table that is never used gives the same answers, only
+//! slower.
 
 use crate::kit::program::program;
 use crate::kit::volume::{Filesystem, Image, Table};
@@ -29,11 +30,18 @@ pub(crate) fn cases() -> Vec<Case> {
             let mounted = recipe.clone();
             let named = |what: &str| format!("inode-table::{what}-are-not-asked-for-one-by-one-where-{name}");
             [
-                Case::new(named("files"), Needs::Loop, move || on_an_image(&recipe)),
+                Case::new(named("files"), Needs::Loop, move || on_an_image(Filesystem::Ext4, &recipe)),
                 Case::new(named("files-of-a-mounted-root"), Needs::Loop, move || mounted_root(&mounted)),
             ]
         })
         .collect();
+    // What changes there is asked of the kernel.
+    for filesystem in [Filesystem::Xfs, Filesystem::Btrfs] {
+        let files = format!("files-of-{}", filesystem.name());
+        let name = format!("inode-table::{files}-are-not-asked-for-one-by-one-where-owners-are-right");
+        let recipe = RECIPE.replace("$OWNER", "$I:$G");
+        cases.push(Case::new(name, Needs::Loop, move || on_an_image(filesystem, &recipe)));
+    }
     cases.push(Case::new(
         "inode-table::a-file-that-is-mounted-over-is-another-filesystem's",
         Needs::Loop,
@@ -49,8 +57,8 @@ fn few(calls: &str) -> Result<()> {
     Ok(())
 }
 
-fn on_an_image(recipe: &str) -> Result<()> {
-    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+fn on_an_image(filesystem: Filesystem, recipe: &str) -> Result<()> {
+    let image = Image::healthy(filesystem, Table::Gpt)?;
     image.change(recipe)?;
     let calls = "CALLS=stat,lstat,statx,newfstatat TARGET=$IMAGE U=admin";
     let scratch = Scratch::new()?;

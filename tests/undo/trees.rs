@@ -11,8 +11,11 @@ use volrescue::apply::{Survey, TreeResult, Unwatched, Watch, apply, survey_tree}
 use volrescue::journal::Step;
 use volrescue::journal::record::Ending;
 use volrescue::plan::{Change, TreeOwners};
-use volrescue::probe::inode_table::{InodeTable, TableInode};
+use volrescue::probe::ReadAt as _;
+use volrescue::probe::inode_table::{InodeTable, TableInode, btrfs_inodes};
 use volrescue::root::{Crossing, Root};
+use volrescue::sys::block::TreeItems;
+use volrescue::sys::bytes::FileBytes;
 use volrescue::undo::UndoOptions;
 use volrescue::view::{APPEND_ONLY, IMMUTABLE};
 
@@ -232,11 +235,29 @@ struct Image<'w>(&'w World);
 
 impl<'w> Image<'w> {
     fn mount(world: &'w World, mkfs: &[&str]) -> Self {
-        let image = world.volume.with_file_name("image");
-        fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
-        run(Command::new("mke2fs").args(["-q", "-F", "-N", "20000"]).args(mkfs).arg(&image));
-        run(Command::new("mount").args(["-o", "loop"]).args([&image, &world.volume]));
+        let image = Self::file(world);
+        fs::File::create(&image)
+            .unwrap()
+            .set_len(if mkfs[0] == "mke2fs" { 96 << 20 } else { 640 << 20 })
+            .unwrap();
+        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image));
+        Self::mount_again(world)
+    }
+
+    fn mount_again(world: &'w World) -> Self {
+        run(Command::new("mount").args(["-o", "loop"]).args([&Self::file(world), &world.volume]));
         Self(world)
+    }
+
+    /// As it is once all is written.
+    fn anew(self) -> Self {
+        let world = self.0;
+        drop(self);
+        Self::mount_again(world)
+    }
+
+    fn file(world: &World) -> PathBuf {
+        world.volume.with_file_name("image")
     }
 }
 
@@ -247,10 +268,21 @@ impl Drop for Image<'_> {
     }
 }
 
-/// On a volume of our own the inodes of ext filesystems are read from their tables, on a tree of others by their names.
+fn make_motley_of_many_owners(world: &World) {
+    make_motley(world);
+    run(Command::new("setfacl").args(["-m", "u:4711:r"]).arg(world.at("/home/u/wide/00002")));
+    for (path, uid) in [("/home/u/wide/00004", 100_000), ("/home/u/wide/00006", 4_000_000_000)] {
+        world.dress(path, 0o644, uid, uid);
+    }
+}
+
+/// On a volume of our own inodes are read from their table, on a tree of others by their names. Our own comes first: it
+/// was just mounted then, and all that was to be written is.
+const WAYS: [(usize, Crossing); 2] = [(2, Crossing::Never), (2, Crossing::LoginPath)];
+
 #[test]
-fn inodes_by_number_are_those_by_name_on_every_shape_of_ext() {
-    let shapes: [&[&str]; 9] = [
+fn inodes_by_number_are_those_by_name_on_every_shape_of_ext_and_xfs() {
+    let ext: [&[&str]; 9] = [
         &["-t", "ext4"],
         &["-t", "ext4", "-I", "128", "-b", "1024"],
         &["-t", "ext4", "-I", "1024", "-b", "2048"],
@@ -261,32 +293,100 @@ fn inodes_by_number_are_those_by_name_on_every_shape_of_ext() {
         &["-t", "ext3", "-b", "1024"],
         &["-t", "ext2"],
     ];
-    for (number, shape) in shapes.into_iter().enumerate() {
+    let xfs: [&[&str]; 5] = [
+        &[],
+        &["-i", "size=2048", "-d", "agcount=7"],
+        &["-b", "size=1024", "-m", "bigtime=0"],
+        &["-i", "sparse=0,maxpct=90", "-m", "rmapbt=1,reflink=0"],
+        &["-n", "size=8192", "-i", "nrext64=1"],
+    ];
+    let ext = ext.map(|options| [&["mke2fs", "-q", "-F", "-N", "20000"], options].concat());
+    let xfs = xfs.map(|options| [&["mkfs.xfs", "-q", "-f"], options].concat());
+    for (number, shape) in ext.iter().chain(&xfs).enumerate() {
         let world = World::new(&format!("shape-{number}"));
         let image = Image::mount(&world, shape);
-        make_motley(&world);
-        run(Command::new("setfacl").args(["-m", "u:4711:r"]).arg(world.at("/home/u/wide/00002")));
-        for (path, uid) in [("/home/u/wide/00004", 100_000), ("/home/u/wide/00006", 4_000_000_000)] {
-            world.dress(path, 0o644, uid, uid);
-        }
-        same_by_all(&world, [(2, Crossing::LoginPath), (2, Crossing::Never)]);
+        make_motley_of_many_owners(&world);
+        let image = image.anew();
+        same_by_all(&world, WAYS);
         let by_name = inodes_of(&world);
         drop(image);
-        let image = world.volume.with_file_name("image");
-        run(Command::new("e2fsck").arg("-fn").arg(&image));
-        let bytes = fs::read(&image).unwrap();
+        let image = Image::file(&world);
+        match shape[0] {
+            "mke2fs" => run(Command::new("e2fsck").arg("-fn").arg(&image)),
+            _ => run(Command::new("xfs_repair").arg("-n").arg(&image)),
+        }
+        let device = fs::File::open(&image).unwrap();
+        let bytes = FileBytes { file: &device, size: device.metadata().unwrap().len() };
         let table = InodeTable::read(&bytes).unwrap();
         // Scattered descriptors are left to the kernel.
         assert_eq!(table.is_none(), shape.contains(&"meta_bg,^resize_inode"), "{shape:?}");
         for (ino, named) in by_name.into_iter().filter(|_| table.is_some()) {
             let table = table.as_ref().unwrap();
-            let at = usize::try_from(table.position(ino).unwrap()).unwrap();
-            let read = TableInode::parse(&bytes[at..at + table.inode_size()]).unwrap();
+            let inode = bytes.read_at(table.position(ino).unwrap(), table.inode_size()).unwrap();
+            let read = table.inode(ino, &inode).unwrap();
             assert!(read.may_have_capability || !named.may_have_capability, "{shape:?}, inode {ino}");
             let flags = read.flags & (IMMUTABLE | APPEND_ONLY);
             let read = TableInode { flags, may_have_capability: named.may_have_capability, ..read };
             assert_eq!(read, named, "{shape:?}, inode {ino}");
         }
+    }
+}
+
+#[test]
+fn inodes_by_number_are_those_by_name_on_btrfs() {
+    for (number, shape) in [&["-q"][..], &["-q", "-n", "4096", "-M"]].into_iter().enumerate() {
+        let world = World::new(&format!("btrfs-shape-{number}"));
+        let image = Image::mount(&world, &[&["mkfs.btrfs", "-f"], shape].concat());
+        make_motley_of_many_owners(&world);
+        let image = image.anew();
+        same_by_all(&world, WAYS);
+        // All that is in the tree now is written.
+        let image = image.anew();
+        let volume = fs::File::open(&world.volume).unwrap();
+        let mut items = TreeItems::default();
+        for (ino, named) in inodes_of(&world) {
+            let (bytes, count) = items.search(&volume, ino).unwrap();
+            let (first, read) = btrfs_inodes(bytes, count)[0];
+            assert_eq!(first, ino);
+            assert!(read.may_have_capability || !named.may_have_capability, "inode {ino}");
+            assert_eq!(
+                TableInode { may_have_capability: named.may_have_capability, ..read },
+                named,
+                "inode {ino}"
+            );
+        }
+        drop((volume, image));
+    }
+}
+
+/// xfs and btrfs write their inodes later: those that an earlier action of the repair has changed are as they were yet
+/// where they are read from.
+#[test]
+fn what_the_repair_has_changed_before_is_not_taken_once_more() {
+    for mkfs in [&["mkfs.xfs", "-q", "-f"][..], &["mkfs.btrfs", "-q", "-f"], &["mke2fs", "-q", "-t", "ext4"]]
+    {
+        let world = World::new(mkfs[0]);
+        let image = Image::mount(&world, mkfs);
+        world.dir("/home/u/data", 0o755, 1000, 1000);
+        for name in 0..100 {
+            world.file(&format!("/home/u/data/{name}"), 0o644, 0, 0, "");
+        }
+        let image = image.anew();
+        // The first are as they were: what is read is believed by them.
+        for name in 40..100 {
+            world.dress(&format!("/home/u/data/{name}"), 0o644, 1000, 1000);
+        }
+        let root = Root::new(OwnedFd::from(fs::File::open(&world.volume).unwrap()), Crossing::Never).unwrap();
+        let tree = action("/home/u", Change::ChownTree { uid: 1000, gid: 1000, owners: of(&[0]) });
+        let (mut journal, lock) = world.begin("repair");
+        let report = apply(&root, &[tree], &mut journal, &mut Threads(2));
+        journal.end(Ending::Complete).unwrap();
+        let id = journal.run_id().unwrap().to_owned();
+        drop((root, journal, lock));
+        let result = &report.trees[0].1;
+        assert_eq!((result.changed, result.unchanged), (40, 61), "{mkfs:?}");
+        assert_eq!(journaled(&world, &id).len(), 40, "{mkfs:?}");
+        drop(image);
     }
 }
 

@@ -1,59 +1,107 @@
-//! Inodes by their numbers, out of the inode table of a mounted ext filesystem.
+//! Inodes by their numbers, many at once: out of the inode table of a mounted ext filesystem or xfs, or a btrfs
+//! subvolume's tree.
 //!
 //! A name costs a system call and leaves an inode in the kernel's memory, which unmounting has to give up again; the
-//! table costs one read for some sixty inodes. What is read is what the kernel has: ext4 keeps its tables in the page
-//! cache of the block device, and changes an inode there in the same call that changes it in memory
-//! (`ext4_mark_iloc_dirty`). Only regular files and the like are read so: a directory has to be opened in any case.
+//! table costs one read for some sixty inodes. Only regular files and the like are read so: a directory has to be opened
+//! in any case.
+//!
+//! ext4 keeps its table in the page cache of the block device, and changes an inode there in the same call that changes
+//! it in memory (`ext4_mark_iloc_dirty`): what is read is what the kernel has. xfs and btrfs write what has changed later;
+//! theirs is read on a volume of our own only, where what is not written yet are the changes of this repair, and it only
+//! tells what may stay: what would change is asked of the kernel by name.
 //!
 //! A number in a directory is not what a name leads to where something is mounted on it; so there must be no mounts below.
 //! On a running system nothing is kept from one piece of work to the next: what is read is younger than the name that led
 //! there. It may be another inode's a moment later, as after any look: who changes an owner there looks again.
 //!
-//! xfs tells of many inodes at once by ioctl_xfs_bulkstat(2), but takes as long for that as for as many names.
+//! xfs also tells of many inodes by ioctl_xfs_bulkstat(2), but takes as long for that as for as many names.
 
 use super::walk::Told;
-use crate::probe::inode_table::{InodeTable, TableInode};
+use crate::probe::inode_table::{InodeTable, TableInode, btrfs_inodes};
 use crate::root::Directory;
 use crate::root::entries::{DT_DIR, DT_UNKNOWN};
 use crate::sys;
+use crate::sys::block::TreeItems;
 use crate::sys::bytes::{FileBytes, fill_at};
 use crate::sys::inode::Statx;
-use nix::sys::statfs::{EXT4_SUPER_MAGIC, fstatfs};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, fstatfs};
 use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Read at once, in bytes.
 const WINDOW: usize = 16 << 10;
 /// How many windows a thread remembers.
 const WINDOWS: usize = 8;
+/// So many more inodes that change than such that stay, and reading does not pay where the kernel is asked for each.
+const LOSING: i32 = 256;
+/// Of so many pieces of work one is read all the same then: what follows may be another tree.
+const AGAIN: u32 = 32;
 
-/// The inode table of the filesystem that a walk is on.
+/// The inodes of the filesystem that a walk is on.
 #[derive(Debug)]
 pub(super) struct Inodes {
-    device: File,
+    source: Source,
+    /// `st_dev` of all of them.
     number: u64,
-    table: InodeTable,
+    current: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Table {
+        device: File,
+        table: InodeTable,
+    },
+    /// Something in the subvolume.
+    Subvolume(OwnedFd),
 }
 
 impl Inodes {
-    /// The table of the filesystem of this directory, on the block device of this number (`st_dev`); `None` where there is
-    /// none to be read. Nothing depends on it: without a table the kernel is asked for each name.
-    pub(super) fn of(top: &Directory, number: u64) -> Option<Self> {
-        // The bytes of another filesystem may look like a table.
-        if fstatfs(top).ok()?.filesystem_type() != EXT4_SUPER_MAGIC {
-            return None;
-        }
-        let device = sys::block::open_number(number).ok()?;
-        let size = sys::block::size(&device).ok()?;
-        let table = InodeTable::read(&FileBytes { file: &device, size }).ok()??;
-        Some(Self { device, number, table })
+    /// The inodes of the filesystem of this directory, which `st_dev` calls so; `None` where they are not to be read.
+    /// Nothing depends on it: without them the kernel is asked for each name. `ours`: nobody else uses the filesystem.
+    pub(super) fn of(top: &Directory, number: u64, ours: bool) -> Option<Self> {
+        let kind: FsType = fstatfs(top).ok()?.filesystem_type();
+        let source = match kind {
+            BTRFS_SUPER_MAGIC if ours => Source::Subvolume(top.as_fd().try_clone_to_owned().ok()?),
+            // The bytes of another filesystem may look like a table.
+            EXT4_SUPER_MAGIC => table(sys::block::open_number(number).ok()?)?,
+            XFS_SUPER_MAGIC if ours => {
+                let device = sys::block::open_number(number).ok()?;
+                // xfs goes past the device's page cache: what was read before it was mounted may be older than its log.
+                posix_fadvise(&device, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok()?;
+                table(device)?
+            }
+            _ => return None,
+        };
+        Some(Self { source, number, current: kind == EXT4_SUPER_MAGIC })
+    }
+
+    /// Whether they are as the kernel has them, at any time.
+    pub(super) fn are_current(&self) -> bool {
+        self.current
     }
 }
 
-/// What one thread has read of a table lately.
+/// The table of the filesystem on a block device.
+fn table(device: File) -> Option<Source> {
+    let size = sys::block::size(&device).ok()?;
+    let table = InodeTable::read(&FileBytes { file: &device, size }).ok()??;
+    Some(Source::Table { device, table })
+}
+
+/// What one thread has read lately.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
+    /// Pieces of a table by their first byte.
     read: Vec<(u64, Box<[u8]>)>,
     next: usize,
+    /// Inodes of a subvolume, by their numbers.
+    run: Vec<(u64, TableInode)>,
+    items: Option<TreeItems>,
+    /// How many more inodes were read for good than in vain, and how many pieces of work were not read.
+    balance: i32,
+    passed: u32,
 }
 
 /// An entry that was looked at.
@@ -66,9 +114,26 @@ pub(super) struct Seen {
 impl Windows {
     /// What was read so far is not told any more.
     pub(super) fn forget(&mut self) {
+        self.run.clear();
         for (at, _) in &mut self.read {
             *at = u64::MAX;
         }
+    }
+
+    /// Whether to read for a piece of work: what changes is asked of the kernel by name where inodes are not current, and
+    /// xfs reads it once more for that.
+    pub(super) fn pay(&mut self, inodes: &Inodes) -> bool {
+        if inodes.current || self.balance > -LOSING {
+            return true;
+        }
+        self.passed = (self.passed + 1) % AGAIN;
+        self.passed == 0
+    }
+
+    /// What was read of an inode was for good, or in vain.
+    pub(super) fn count(&mut self, good: bool) {
+        let step = if good { 1 } else { -1 };
+        self.balance = (self.balance + step).clamp(-2 * LOSING, 2 * LOSING);
     }
 
     /// An inode of that `d_type`; `None` where the kernel has to be asked.
@@ -77,11 +142,10 @@ impl Windows {
         if [DT_DIR, DT_UNKNOWN].contains(&kind) {
             return None;
         }
-        let position = inodes.table.position(ino)?;
-        let start = position - position % WINDOW as u64;
-        let from = usize::try_from(position - start).ok()?;
-        let window = self.window(inodes, start)?;
-        let inode = TableInode::parse(window.get(from..from + inodes.table.inode_size())?)?;
+        let inode = match &inodes.source {
+            Source::Table { device, table } => self.in_table(device, table, ino),
+            Source::Subvolume(inside) => self.in_subvolume(inside, ino),
+        }?;
         // S_IFMT of the mode is `d_type` (dirent.h, IFTODT): a name that leads to something else is the kernel's to judge.
         if inode.mode >> 12 != u32::from(kind) {
             return None;
@@ -99,7 +163,15 @@ impl Windows {
         Some(Seen { stat, may_have_capability: inode.may_have_capability })
     }
 
-    fn window(&mut self, inodes: &Inodes, start: u64) -> Option<&[u8]> {
+    fn in_table(&mut self, device: &File, table: &InodeTable, ino: u64) -> Option<TableInode> {
+        let position = table.position(ino)?;
+        let start = position - position % WINDOW as u64;
+        let from = usize::try_from(position - start).ok()?;
+        let window = self.window(device, start)?;
+        table.inode(ino, window.get(from..from + table.inode_size())?)
+    }
+
+    fn window(&mut self, device: &File, start: u64) -> Option<&[u8]> {
         if let Some(found) = self.read.iter().position(|(at, _)| *at == start) {
             return self.read.get(found).map(|(_, bytes)| &**bytes);
         }
@@ -112,9 +184,22 @@ impl Windows {
         let (at, bytes) = self.read.get_mut(self.next)?;
         *at = u64::MAX;
         // At the end of the device there may be less.
-        let filled = fill_at(&inodes.device, bytes, start).ok()?;
+        let filled = fill_at(device, bytes, start).ok()?;
         bytes.get_mut(filled..)?.fill(0);
         *at = start;
         Some(bytes)
+    }
+
+    fn in_subvolume(&mut self, inside: &OwnedFd, ino: u64) -> Option<TableInode> {
+        let within = |run: &[(u64, TableInode)]| {
+            run.first().is_some_and(|(first, _)| *first <= ino)
+                && run.last().is_some_and(|(last, _)| ino <= *last)
+        };
+        if !within(&self.run) {
+            let (items, count) = self.items.get_or_insert_default().search(inside, ino).ok()?;
+            self.run = btrfs_inodes(items, count);
+        }
+        let found = self.run.binary_search_by_key(&ino, |(number, _)| *number).ok()?;
+        self.run.get(found).map(|(_, inode)| *inode)
     }
 }

@@ -339,7 +339,8 @@ fn look<N: AsRef<CStr>>(
     found: &mut Found,
 ) -> Result<()> {
     let dir = opened.directory();
-    let mut inodes = context.inodes.as_deref();
+    let mut inodes = context.inodes.as_deref().filter(|inodes| desk.windows.pay(inodes));
+    let current = inodes.is_some_and(Inodes::are_current);
     if context.root.crossing() == Crossing::LoginPath {
         desk.windows.forget();
     }
@@ -348,8 +349,13 @@ fn look<N: AsRef<CStr>>(
         let name = name.as_ref();
         let read = inodes.and_then(|inodes| desk.windows.look(inodes, *told));
         let owner = read.map(|read| (read.stat.uid, read.stat.gid));
+        let stays = read.is_some_and(|seen| context.fate(&seen.stat) != Fate::Take);
+        if read.is_some() {
+            desk.windows.count(stays);
+        }
+        let is_known = owner.is_some_and(|owner| agreed.contains(&owner)) && (current || stays);
         let seen = match read {
-            Some(seen) if owner.is_some_and(|owner| agreed.contains(&owner)) => seen,
+            Some(seen) if is_known => seen,
             read => {
                 let stat = match statx(dir, name) {
                     Err(Errno::ENOENT) => continue,
