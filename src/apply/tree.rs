@@ -228,7 +228,7 @@ impl<'a> Tree<'a> {
         let (tally, extent) = (Tally::new(), Survey::Whole);
         // On a volume of our own nothing is mounted over files, and it is mounted as ext4: the driver of ext2 alone would
         // keep what has changed to itself for a while.
-        let is_told = |mount: MountLine| ["ext3", "ext4"].contains(&mount.kind.as_str());
+        let is_told = |mount: MountLine| ["ext3", "ext4", "btrfs"].contains(&mount.kind.as_str());
         let ours = root.crossing() == Crossing::Never;
         let bare = ours || bare_mount_of(top).is_some_and(is_told);
         let inodes = if bare { Inodes::of(top, device, ours).map(Arc::new) } else { None };

@@ -98,6 +98,8 @@ mod raw {
     nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
     nix::ioctl_write_int_bad!(ficlone, nix::request_code_write!(0x94, 9, size_of::<c_int>()));
     nix::ioctl_readwrite_bad!(btrfs_tree_search, nix::request_code_readwrite!(0x94, 17, 112), TreeSearch);
+    nix::ioctl_read!(btrfs_start_sync, 0x94, 24, u64);
+    nix::ioctl_write_ptr!(btrfs_wait_sync, 0x94, 22, u64);
     nix::ioctl_readwrite!(btrfs_ino_lookup, 0x94, 18, InoLookup);
     nix::ioctl_read!(btrfs_subvol_getflags, 0x94, 25, u64);
     nix::ioctl_write_ptr!(btrfs_forget_dev, 0x94, 5, VolArgs);
@@ -365,6 +367,20 @@ impl TreeItems {
         unsafe { raw::btrfs_tree_search(inside.as_fd().as_raw_fd(), &raw mut *search) }?;
         Ok((&search.items, usize::try_from(search.count).unwrap_or(usize::MAX)))
     }
+}
+
+/// Commits what has changed of inodes and names on this btrfs, but does not write what files hold.
+///
+/// # Errors
+/// ENOTTY: it is not on btrfs. The kernel's.
+pub fn btrfs_commit(inside: impl AsFd) -> nix::Result<()> {
+    let inside = inside.as_fd().as_raw_fd();
+    let mut transaction = 0_u64;
+    // SAFETY: the argument is a live, writable u64, which is what BTRFS_IOC_START_SYNC writes.
+    unsafe { raw::btrfs_start_sync(inside, &raw mut transaction) }?;
+    // SAFETY: the argument is a live u64, which is what BTRFS_IOC_WAIT_SYNC reads.
+    unsafe { raw::btrfs_wait_sync(inside, &raw const transaction) }?;
+    Ok(())
 }
 
 /// The id of the btrfs subvolume that the inode lies in.

@@ -31,7 +31,9 @@ pub(crate) fn cases() -> Vec<Case> {
             let named = |what: &str| format!("inode-table::{what}-are-not-asked-for-one-by-one-where-{name}");
             [
                 Case::new(named("files"), Needs::Loop, move || on_an_image(Filesystem::Ext4, &recipe)),
-                Case::new(named("files-of-a-mounted-root"), Needs::Loop, move || mounted_root(&mounted)),
+                Case::new(named("files-of-a-mounted-root"), Needs::Loop, move || {
+                    mounted_root(Filesystem::Ext4, &mounted)
+                }),
             ]
         })
         .collect();
@@ -42,6 +44,16 @@ pub(crate) fn cases() -> Vec<Case> {
         let recipe = RECIPE.replace("$OWNER", "$I:$G");
         cases.push(Case::new(name, Needs::Loop, move || on_an_image(filesystem, &recipe)));
     }
+    cases.push(Case::new(
+        "inode-table::files-of-a-mounted-btrfs-are-not-asked-for-one-by-one-where-owners-are-right",
+        Needs::Loop,
+        || mounted_root(Filesystem::Btrfs, &RECIPE.replace("$OWNER", "$I:$G")),
+    ));
+    cases.push(Case::new(
+        "inode-table::owners-of-a-mounted-btrfs-that-are-not-written-yet-are-seen",
+        Needs::Loop,
+        just_changed,
+    ));
     cases.push(Case::new(
         "inode-table::a-file-that-is-mounted-over-is-another-filesystem's",
         Needs::Loop,
@@ -67,8 +79,8 @@ fn on_an_image(filesystem: Filesystem, recipe: &str) -> Result<()> {
 }
 
 /// What others may use is held while its owner changes (fstat is newfstatat), but found in the table all the same.
-fn mounted_root(recipe: &str) -> Result<()> {
-    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+fn mounted_root(filesystem: Filesystem, recipe: &str) -> Result<()> {
+    let image = Image::healthy(filesystem, Table::Gpt)?;
     let scratch = Scratch::new()?;
     let variables = variables(&scratch)?;
     let said = image.change(&format!(
@@ -76,6 +88,22 @@ fn mounted_root(recipe: &str) -> Result<()> {
         test -z \"$(find $H/many? ! -user $I)\""
     ))?;
     few(&said)
+}
+
+/// What is written down says that all is right.
+fn just_changed() -> Result<()> {
+    let image = Image::healthy(Filesystem::Btrfs, Table::Gpt)?;
+    let scratch = Scratch::new()?;
+    let variables = variables(&scratch)?;
+    let recipe = RECIPE.replace("$OWNER", "$I:$G");
+    image.change(&format!(
+        r#"{recipe}
+        {variables}
+        sync -f $H; chown 4242:4242 $H/many2/*[13579]
+        "$PROGRAM" repair --yes --user $U --chown-from 4242 --state-dir "$S/state" "$R"
+        test -z "$(find $H/many? ! -user $I)""#
+    ))?;
+    Ok(())
 }
 
 /// The first tells that the table is right of such owners.

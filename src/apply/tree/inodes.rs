@@ -6,9 +6,10 @@
 //! in any case.
 //!
 //! ext4 keeps its table in the page cache of the block device, and changes an inode there in the same call that changes
-//! it in memory (`ext4_mark_iloc_dirty`): what is read is what the kernel has. xfs and btrfs write what has changed later;
-//! theirs is read on a volume of our own only, where what is not written yet are the changes of this repair, and it only
-//! tells what may stay: what would change is asked of the kernel by name.
+//! it in memory (`ext4_mark_iloc_dirty`): what is read is what the kernel has. xfs and btrfs write what has changed later.
+//! What is read there only tells what may stay: what would change is asked of the kernel by name. On a volume of our own
+//! nothing is late but the changes of this repair. On a running system btrfs is made to write what it has before the walk,
+//! and what changes while the walk goes on is seen or not, as with every walk; xfs can't be made to.
 //!
 //! A number in a directory is not what a name leads to where something is mounted on it; so there must be no mounts below.
 //! On a running system nothing is kept from one piece of work to the next: what is read is younger than the name that led
@@ -63,7 +64,12 @@ impl Inodes {
     pub(super) fn of(top: &Directory, number: u64, ours: bool) -> Option<Self> {
         let kind: FsType = fstatfs(top).ok()?.filesystem_type();
         let source = match kind {
-            BTRFS_SUPER_MAGIC if ours => Source::Subvolume(top.as_fd().try_clone_to_owned().ok()?),
+            BTRFS_SUPER_MAGIC => {
+                if !ours {
+                    sys::block::btrfs_commit(top).ok()?;
+                }
+                Source::Subvolume(top.as_fd().try_clone_to_owned().ok()?)
+            }
             // The bytes of another filesystem may look like a table.
             EXT4_SUPER_MAGIC => table(sys::block::open_number(number).ok()?)?,
             XFS_SUPER_MAGIC if ours => {
