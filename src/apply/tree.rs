@@ -9,11 +9,11 @@ use crate::apply::Watch;
 use crate::journal::Journal;
 use crate::plan::TreeOwners;
 use crate::root::{Crossing, Directory, Root};
-use crate::sys::mounts::{MountLine, bare_mount_of};
+use crate::sys::mounts::bare_mount_of;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 mod batch;
 mod crew;
@@ -26,7 +26,7 @@ mod walk;
 use batch::{Pending, Piece};
 use crew::Crew;
 use desk::Desk;
-use inodes::Inodes;
+use inodes::{Inodes, User};
 use links::Links;
 use place::Place;
 use walk::{Context, Hold};
@@ -71,7 +71,8 @@ pub struct TreeResult {
 pub enum Survey {
     /// Everything is counted.
     Whole,
-    /// It ends soon after the first entry that would change: whether there is one is all that is asked.
+    /// It ends soon after the first entry that would change: whether there is one is all that is asked, before a repair. A
+    /// running system may be made to write what it has changed of inodes.
     UntilChange,
 }
 
@@ -112,7 +113,9 @@ pub(super) struct Tree<'a> {
     tally: Tally,
     stopped: bool,
     extent: Survey,
-    inodes: Option<Arc<Inodes>>,
+    /// Who uses the filesystem; `None` where names must be asked for.
+    user: Option<User>,
+    inodes: Arc<OnceLock<Option<Inodes>>>,
 }
 
 /// What a walk has found so far.
@@ -226,13 +229,16 @@ impl<'a> Tree<'a> {
     ) -> Result<Self> {
         let device = top.itself()?.stat()?.dev;
         let (tally, extent) = (Tally::new(), Survey::Whole);
-        // On a volume of our own nothing is mounted over files, and it is mounted as ext4: the driver of ext2 alone would
-        // keep what has changed to itself for a while.
-        let is_told = |mount: MountLine| ["ext3", "ext4", "btrfs"].contains(&mount.kind.as_str());
-        let ours = root.crossing() == Crossing::Never;
-        let bare = ours || bare_mount_of(top).is_some_and(is_told);
-        let inodes = if bare { Inodes::of(top, device, ours).map(Arc::new) } else { None };
-        Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent, inodes })
+        let user = match root.crossing() {
+            // Nothing is mounted over files there.
+            Crossing::Never => Some(User::Us),
+            // The driver of ext2 alone keeps what has changed to itself for a while.
+            Crossing::LoginPath => bare_mount_of(top)
+                .filter(|mount| ["ext3", "ext4", "btrfs"].contains(&mount.kind.as_str()))
+                .map(|_| User::Others { may_write: false }),
+        };
+        let inodes = Arc::default();
+        Ok(Self { root, path, top, device, to, owners, watch, tally, stopped: false, extent, user, inodes })
     }
 
     pub(super) fn into_result(self) -> TreeResult {
@@ -269,6 +275,9 @@ impl<'a> Tree<'a> {
     }
 
     fn run(&mut self, mut effects: Option<&mut Effects<'_>>) -> Result<()> {
+        if let Some(User::Others { may_write }) = &mut self.user {
+            *may_write = effects.is_some() || self.extent == Survey::UntilChange;
+        }
         self.pass(Pass::Everything, effects.as_deref_mut())?;
         self.tally.finish_kept_links(self.path);
         if self.stopped {
@@ -292,7 +301,7 @@ impl<'a> Tree<'a> {
 
     fn context(&self, pass: Pass, gather: bool) -> Context<'a> {
         let tree = (self.root, self.top, self.path, self.device);
-        Context::new(tree, (self.to, self.owners), (pass, gather), self.inodes.clone())
+        Context::new(tree, (self.to, self.owners), (pass, gather), (self.user, Arc::clone(&self.inodes)))
     }
 
     fn pass(&mut self, pass: Pass, effects: Option<&mut Effects<'_>>) -> Result<()> {

@@ -47,16 +47,21 @@ pub struct TableInode {
 }
 
 impl InodeTable {
-    /// Reads the superblock, and what says where the inodes are. `None` where there is no ext2, ext3, ext4 or xfs, or its
-    /// inodes are not to be found or read this simply.
+    /// Reads superblock and group descriptors of ext2, ext3 or ext4; `None` where there is none, or its inodes are not to be
+    /// found or read this simply.
     ///
     /// # Errors
     /// What the device says.
-    pub fn read(device: &dyn ReadAt) -> io::Result<Option<Self>> {
-        if let Some(xfs) = XfsTable::read(device)? {
-            return Ok(Some(Self(Shape::Xfs(xfs))));
-        }
+    pub fn read_ext(device: &dyn ReadAt) -> io::Result<Option<Self>> {
         Ok(ExtTable::read(device)?.map(|ext| Self(Shape::Ext(ext))))
+    }
+
+    /// The same of xfs.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn read_xfs(device: &dyn ReadAt) -> io::Result<Option<Self>> {
+        Ok(XfsTable::read(device)?.map(|xfs| Self(Shape::Xfs(xfs))))
     }
 
     /// Bytes of an inode.

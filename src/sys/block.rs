@@ -369,7 +369,8 @@ impl TreeItems {
     }
 }
 
-/// Commits what has changed of inodes and names on this btrfs, but does not write what files hold.
+/// Commits what has changed of inodes and names on this btrfs. What files hold is not written with it, but where the
+/// filesystem is mounted with `flushoncommit`.
 ///
 /// # Errors
 /// ENOTTY: it is not on btrfs. The kernel's.

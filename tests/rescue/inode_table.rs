@@ -54,6 +54,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Needs::Loop,
         just_changed,
     ));
+    cases.push(Case::new("inode-table::a-dry-run-makes-a-mounted-btrfs-write-nothing", Needs::Loop, dry_run));
     cases.push(Case::new(
         "inode-table::a-file-that-is-mounted-over-is-another-filesystem's",
         Needs::Loop,
@@ -72,7 +73,7 @@ fn few(calls: &str) -> Result<()> {
 fn on_an_image(filesystem: Filesystem, recipe: &str) -> Result<()> {
     let image = Image::healthy(filesystem, Table::Gpt)?;
     image.change(recipe)?;
-    let calls = "CALLS=stat,lstat,statx,newfstatat TARGET=$IMAGE U=admin";
+    let calls = "CALLS=stat,lstat,statx,newfstatat,ioctl,pread64 TARGET=$IMAGE U=admin";
     let scratch = Scratch::new()?;
     let variables = [("IMAGE", image.path.as_path()), ("PROGRAM", &program()), ("S", scratch.path())];
     few(&script(&format!("{calls}\n{COUNT}"), &variables)?)
@@ -84,7 +85,7 @@ fn mounted_root(filesystem: Filesystem, recipe: &str) -> Result<()> {
     let scratch = Scratch::new()?;
     let variables = variables(&scratch)?;
     let said = image.change(&format!(
-        "{recipe}\n{variables}\nCALLS=stat,lstat,statx,lgetxattr TARGET=$R\n{COUNT}
+        "{recipe}\n{variables}\nCALLS=stat,lstat,statx,lgetxattr,ioctl,pread64 TARGET=$R\n{COUNT}
         test -z \"$(find $H/many? ! -user $I)\""
     ))?;
     few(&said)
@@ -102,6 +103,23 @@ fn just_changed() -> Result<()> {
         sync -f $H; chown 4242:4242 $H/many2/*[13579]
         "$PROGRAM" repair --yes --user $U --chown-from 4242 --state-dir "$S/state" "$R"
         test -z "$(find $H/many? ! -user $I)""#
+    ))?;
+    Ok(())
+}
+
+/// What a running system has not written yet stays so.
+fn dry_run() -> Result<()> {
+    let image = Image::healthy(Filesystem::Btrfs, Table::Gpt)?;
+    let scratch = Scratch::new()?;
+    let variables = variables(&scratch)?;
+    let recipe = RECIPE.replace("$OWNER", "$I:$G");
+    image.change(&format!(
+        r#"{recipe}
+        {variables}
+        generation() {{ btrfs inspect-internal dump-super "$(findmnt -no SOURCE $R | sed 's/\[.*//')" | grep '^generation'; }}
+        sync -f $H; before=$(generation); chown 4242 $H/many2/1
+        "$PROGRAM" repair --dry-run --user $U --chown-from 4242 --state-dir "$S/state" "$R"
+        test "$before" = "$(generation)""#
     ))?;
     Ok(())
 }

@@ -169,6 +169,9 @@ impl<'c, 't> Crew<'c, 't> {
                 };
                 wanted = wanted.max(more).min(most);
             }
+            if wanted > 0 {
+                self.context.read_inodes();
+            }
             let at_rest = state.jobs.is_empty() && state.running == 0;
             let settled = at_rest && state.changes.is_empty();
             if state.pending.len() >= BATCH || (settled && state.pending.len() > 0) {

@@ -7,9 +7,9 @@
 //!
 //! ext4 keeps its table in the page cache of the block device, and changes an inode there in the same call that changes
 //! it in memory (`ext4_mark_iloc_dirty`): what is read is what the kernel has. xfs and btrfs write what has changed later.
-//! What is read there only tells what may stay: what would change is asked of the kernel by name. On a volume of our own
-//! nothing is late but the changes of this repair. On a running system btrfs is made to write what it has before the walk,
-//! and what changes while the walk goes on is seen or not, as with every walk; xfs can't be made to.
+//! What is read there only tells what may stay: what would change is asked of the kernel by name, with its attributes. On
+//! a volume of our own nothing is late but the changes of this run. On a running system btrfs is made to write what it has
+//! before the walk: what others change later may not be seen, even where the walk comes by after it. xfs can't be made to.
 //!
 //! A number in a directory is not what a name leads to where something is mounted on it; so there must be no mounts below.
 //! On a running system nothing is kept from one piece of work to the next: what is read is younger than the name that led
@@ -18,6 +18,7 @@
 //! xfs also tells of many inodes by ioctl_xfs_bulkstat(2), but takes as long for that as for as many names.
 
 use super::walk::Told;
+use crate::probe::ReadAt;
 use crate::probe::inode_table::{InodeTable, TableInode, btrfs_inodes};
 use crate::root::Directory;
 use crate::root::entries::{DT_DIR, DT_UNKNOWN};
@@ -28,14 +29,17 @@ use crate::sys::inode::Statx;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, fstatfs};
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Read at once, in bytes.
 const WINDOW: usize = 16 << 10;
 /// How many windows a thread remembers.
 const WINDOWS: usize = 8;
-/// So many more inodes that change than such that stay, and reading does not pay where the kernel is asked for each.
+/// So many more names that were asked for all the same than such that were not, and reading does not pay.
 const LOSING: i32 = 256;
+/// For how many names one read stands.
+const COST: i32 = 4;
 /// Of so many pieces of work one is read all the same then: what follows may be another tree.
 const AGAIN: u32 = 32;
 
@@ -46,6 +50,15 @@ pub(super) struct Inodes {
     /// `st_dev` of all of them.
     number: u64,
     current: bool,
+}
+
+/// Who uses a filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum User {
+    /// Nobody but this process.
+    Us,
+    /// A running system; it may be made to write what it has changed, or not.
+    Others { may_write: bool },
 }
 
 #[derive(Debug)]
@@ -60,23 +73,25 @@ enum Source {
 
 impl Inodes {
     /// The inodes of the filesystem of this directory, which `st_dev` calls so; `None` where they are not to be read.
-    /// Nothing depends on it: without them the kernel is asked for each name. `ours`: nobody else uses the filesystem.
-    pub(super) fn of(top: &Directory, number: u64, ours: bool) -> Option<Self> {
+    /// Nothing depends on it: without them the kernel is asked for each name.
+    pub(super) fn of(top: &Directory, number: u64, user: User) -> Option<Self> {
         let kind: FsType = fstatfs(top).ok()?.filesystem_type();
         let source = match kind {
             BTRFS_SUPER_MAGIC => {
-                if !ours {
-                    sys::block::btrfs_commit(top).ok()?;
+                match user {
+                    User::Us => {}
+                    User::Others { may_write: true } => sys::block::btrfs_commit(top).ok()?,
+                    User::Others { may_write: false } => return None,
                 }
                 Source::Subvolume(top.as_fd().try_clone_to_owned().ok()?)
             }
             // The bytes of another filesystem may look like a table.
-            EXT4_SUPER_MAGIC => table(sys::block::open_number(number).ok()?)?,
-            XFS_SUPER_MAGIC if ours => {
+            EXT4_SUPER_MAGIC => table(sys::block::open_number(number).ok()?, InodeTable::read_ext)?,
+            XFS_SUPER_MAGIC if user == User::Us => {
                 let device = sys::block::open_number(number).ok()?;
                 // xfs goes past the device's page cache: what was read before it was mounted may be older than its log.
                 posix_fadvise(&device, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok()?;
-                table(device)?
+                table(device, InodeTable::read_xfs)?
             }
             _ => return None,
         };
@@ -90,10 +105,15 @@ impl Inodes {
 }
 
 /// The table of the filesystem on a block device.
-fn table(device: File) -> Option<Source> {
+fn table(device: File, read: fn(&dyn ReadAt) -> io::Result<Option<InodeTable>>) -> Option<Source> {
     let size = sys::block::size(&device).ok()?;
-    let table = InodeTable::read(&FileBytes { file: &device, size }).ok()??;
+    let table = read(&FileBytes { file: &device, size }).ok()??;
     Some(Source::Table { device, table })
+}
+
+/// Whether entries of that kind are looked for among what is read.
+fn is_read(told: Told) -> bool {
+    ![DT_DIR, DT_UNKNOWN].contains(&told.kind)
 }
 
 /// What one thread has read lately.
@@ -105,8 +125,9 @@ pub(super) struct Windows {
     /// Inodes of a subvolume, by their numbers.
     run: Vec<(u64, TableInode)>,
     items: Option<TreeItems>,
-    /// How many more inodes were read for good than in vain, and how many pieces of work were not read.
+    /// How many more names were not asked for than read or asked for in vain.
     balance: i32,
+    /// For how many pieces of work nothing was read.
     passed: u32,
 }
 
@@ -126,9 +147,9 @@ impl Windows {
         }
     }
 
-    /// Whether to read for a piece of work: what changes is asked of the kernel by name where inodes are not current, and
-    /// xfs reads it once more for that.
-    pub(super) fn pay(&mut self, inodes: &Inodes) -> bool {
+    /// Whether reading pays for a piece of work. Where inodes are not current, one that changes is asked of the kernel all
+    /// the same, and xfs reads it a second time for that.
+    pub(super) fn pays(&mut self, inodes: &Inodes) -> bool {
         if inodes.current || self.balance > -LOSING {
             return true;
         }
@@ -136,18 +157,23 @@ impl Windows {
         self.passed == 0
     }
 
-    /// What was read of an inode was for good, or in vain.
-    pub(super) fn count(&mut self, good: bool) {
-        let step = if good { 1 } else { -1 };
-        self.balance = (self.balance + step).clamp(-2 * LOSING, 2 * LOSING);
+    /// Counts a name that need not be asked for, or was read in vain.
+    pub(super) fn count(&mut self, told: Told, spared: bool) {
+        if is_read(told) {
+            self.weigh(if spared { 1 } else { -1 });
+        }
+    }
+
+    fn weigh(&mut self, by: i32) {
+        self.balance = (self.balance + by).clamp(-2 * LOSING, 2 * LOSING);
     }
 
     /// An inode of that `d_type`; `None` where the kernel has to be asked.
     pub(super) fn look(&mut self, inodes: &Inodes, told: Told) -> Option<Seen> {
-        let Told { ino, kind } = told;
-        if [DT_DIR, DT_UNKNOWN].contains(&kind) {
+        if !is_read(told) {
             return None;
         }
+        let Told { ino, kind } = told;
         let inode = match &inodes.source {
             Source::Table { device, table } => self.in_table(device, table, ino),
             Source::Subvolume(inside) => self.in_subvolume(inside, ino),
@@ -187,6 +213,7 @@ impl Windows {
         } else {
             self.next = (self.next + 1) % WINDOWS;
         }
+        self.weigh(-COST);
         let (at, bytes) = self.read.get_mut(self.next)?;
         *at = u64::MAX;
         // At the end of the device there may be less.
@@ -202,6 +229,7 @@ impl Windows {
                 && run.last().is_some_and(|(last, _)| ino <= *last)
         };
         if !within(&self.run) {
+            self.weigh(-COST);
             let (items, count) = self.items.get_or_insert_default().search(inside, ino).ok()?;
             self.run = btrfs_inodes(items, count);
         }

@@ -6,7 +6,7 @@
 
 use super::batch::PendingEntry;
 use super::desk::Desk;
-use super::inodes::{Inodes, Seen};
+use super::inodes::{Inodes, Seen, User};
 use super::place::Place;
 use super::{Fate, Pass};
 use crate::plan::TreeOwners;
@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How many directories are held open by what waits, at most.
 const OPEN: usize = 256;
@@ -48,8 +48,10 @@ pub(super) struct Context<'a> {
     pub(super) pass: Pass,
     /// What is to change is asked for what chown takes away.
     pub(super) gather: bool,
-    /// Where to look before the kernel is asked for each name.
-    pub(super) inodes: Option<Arc<Inodes>>,
+    /// Who uses the filesystem; `None` where the kernel must be asked for each name.
+    user: Option<User>,
+    /// Where to look before that, once it was opened.
+    inodes: Arc<OnceLock<Option<Inodes>>>,
     open: Arc<AtomicUsize>,
     budget: usize,
 }
@@ -59,11 +61,19 @@ impl<'a> Context<'a> {
         (root, top, path, device): (&'a Root, &'a Directory, &'a Path, u64),
         (to, owners): ((u32, u32), &'a TreeOwners),
         (pass, gather): (Pass, bool),
-        inodes: Option<Arc<Inodes>>,
+        (user, inodes): (Option<User>, Arc<OnceLock<Option<Inodes>>>),
     ) -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         let budget = usize::try_from(limit / 4).unwrap_or(OPEN).min(OPEN);
-        Self { root, top, path, device, to, owners, pass, gather, inodes, open: Arc::default(), budget }
+        let open = Arc::default();
+        Self { root, top, path, device, to, owners, pass, gather, user, inodes, open, budget }
+    }
+
+    /// From now on inodes are read many at once where that can be done. In a small tree it would cost more than it spares.
+    pub(super) fn read_inodes(&self) {
+        if let Some(user) = self.user {
+            self.inodes.get_or_init(|| Inodes::of(self.top, self.device, user));
+        }
     }
 
     fn fate(&self, stat: &Statx) -> Fate {
@@ -339,7 +349,8 @@ fn look<N: AsRef<CStr>>(
     found: &mut Found,
 ) -> Result<()> {
     let dir = opened.directory();
-    let mut inodes = context.inodes.as_deref().filter(|inodes| desk.windows.pay(inodes));
+    let inodes = context.inodes.get().and_then(Option::as_ref);
+    let mut inodes = inodes.filter(|inodes| desk.windows.pays(inodes));
     let current = inodes.is_some_and(Inodes::are_current);
     if context.root.crossing() == Crossing::LoginPath {
         desk.windows.forget();
@@ -350,12 +361,13 @@ fn look<N: AsRef<CStr>>(
         let read = inodes.and_then(|inodes| desk.windows.look(inodes, *told));
         let owner = read.map(|read| (read.stat.uid, read.stat.gid));
         let stays = read.is_some_and(|seen| context.fate(&seen.stat) != Fate::Take);
-        if read.is_some() {
-            desk.windows.count(stays);
+        let may_tell = current || stays;
+        let tells = may_tell && owner.is_some_and(|owner| agreed.contains(&owner));
+        if inodes.is_some() {
+            desk.windows.count(*told, tells);
         }
-        let is_known = owner.is_some_and(|owner| agreed.contains(&owner)) && (current || stays);
         let seen = match read {
-            Some(seen) if is_known => seen,
+            Some(seen) if tells => seen,
             read => {
                 let stat = match statx(dir, name) {
                     Err(Errno::ENOENT) => continue,
@@ -366,7 +378,7 @@ fn look<N: AsRef<CStr>>(
                 // In every piece of work what was read is compared once with what the kernel says of the name, and for
                 // every owner: a mount may map some of them.
                 let agrees = read.is_some_and(|read| read.stat == stat);
-                if let Some(owner) = owner.filter(|_| agrees && agreed.len() < OWNERS_AGREED) {
+                if let Some(owner) = owner.filter(|_| agrees && may_tell && agreed.len() < OWNERS_AGREED) {
                     agreed.push(owner);
                 }
                 inodes = inodes.filter(|_| agrees || read.is_none());

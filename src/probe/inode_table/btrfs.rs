@@ -1,22 +1,17 @@
 //! Inodes out of a subvolume's tree (`linux/btrfs.h`, `linux/btrfs_tree.h`), as `BTRFS_IOC_TREE_SEARCH_V2` gives its items.
 
-use super::super::bytes::{le16, le32, le64};
+use super::super::bytes::{le32, le64};
 use super::{APPEND_ONLY, IMMUTABLE, TableInode};
 
 /// `struct btrfs_ioctl_search_header`: transaction, object, offset, type, length.
 const HEADER: usize = 32;
 /// `BTRFS_INODE_ITEM_KEY`.
 const INODE: u32 = 1;
-/// `BTRFS_XATTR_ITEM_KEY`.
-const XATTR: u32 = 24;
-/// `struct btrfs_dir_item` before its name.
-const DIR_ITEM: usize = 30;
 
-/// The inodes of so many items, in the order of their numbers. Of the last one there may be more than was given: its
-/// capability may be missing, and is said to be possible.
+/// The inodes of so many items, in the order of their numbers.
 #[must_use]
 pub fn inodes(items: &[u8], count: usize) -> Vec<(u64, TableInode)> {
-    let mut found: Vec<(u64, TableInode)> = Vec::new();
+    let mut found = Vec::new();
     let mut at = 0;
     for _ in 0..count {
         let Some(header) = items.get(at..at + HEADER) else { break };
@@ -24,16 +19,9 @@ pub fn inodes(items: &[u8], count: usize) -> Vec<(u64, TableInode)> {
         let start = at + HEADER;
         let Some(item) = start.checked_add(length).and_then(|end| items.get(start..end)) else { break };
         at = start + length;
-        match (kind, found.last_mut()) {
-            (INODE, _) => found.extend(inode(item).map(|inode| (object, inode))),
-            (XATTR, Some((number, inode))) if *number == object => {
-                inode.may_have_capability |= has_capability(item);
-            }
-            _ => {}
+        if kind == INODE {
+            found.extend(inode(item).map(|inode| (object, inode)));
         }
-    }
-    if let Some((_, last)) = found.last_mut() {
-        last.may_have_capability = true;
     }
     found
 }
@@ -49,23 +37,9 @@ fn inode(item: &[u8]) -> Option<TableInode> {
         nlink,
         // BTRFS_INODE_IMMUTABLE, BTRFS_INODE_APPEND.
         flags: shown(1 << 6, IMMUTABLE) | shown(1 << 7, APPEND_ONLY),
-        may_have_capability: false,
+        // Attributes are items of their own.
+        may_have_capability: true,
     })
-}
-
-/// Attributes whose names have the same hash share an item (`struct btrfs_dir_item`).
-fn has_capability(item: &[u8]) -> bool {
-    let mut at = 0;
-    while at < item.len() {
-        let Some(head) = item.get(at..at + DIR_ITEM) else { return true };
-        let (data, name) = (usize::from(le16(head, 25)), usize::from(le16(head, 27)));
-        let Some(name) = item.get(at + DIR_ITEM..at + DIR_ITEM + name) else { return true };
-        if name == b"security.capability" {
-            return true;
-        }
-        at += DIR_ITEM + name.len() + data;
-    }
-    false
 }
 
 #[cfg(test)]
@@ -89,37 +63,20 @@ mod tests {
         body
     }
 
-    fn xattr_item(names: &[&str]) -> Vec<u8> {
-        let mut body = Vec::new();
-        for name in names {
-            let mut head = vec![0; DIR_ITEM];
-            head[25..27].copy_from_slice(&3_u16.to_le_bytes());
-            head[27..29].copy_from_slice(&(name.len() as u16).to_le_bytes());
-            body.extend(head);
-            body.extend(name.as_bytes());
-            body.extend(b"abc");
-        }
-        body
-    }
-
     #[test]
-    fn inodes_come_with_what_follows_them() {
+    fn inodes_come_out_of_what_stands_between_them() {
         let items = [
             item(257, 12, b"the end of another"),
             item(258, INODE, &inode_item(5)),
-            item(258, XATTR, &xattr_item(&["security.selinux", "user.capability"])),
-            item(259, INODE, &inode_item(6)),
-            item(259, XATTR, &xattr_item(&["security.selinux", "security.capability"])),
+            item(258, 24, b"an attribute"),
+            item(259, INODE, &[0; 160]),
             item(260, INODE, &inode_item(100_000)),
         ];
         let read = inodes(&items.concat(), items.len());
-        let brief: Vec<_> =
-            read.iter().map(|(number, inode)| (*number, inode.uid, inode.may_have_capability)).collect();
-        assert_eq!(brief, [(258, 5, false), (259, 6, true), (260, 100_000, true)]);
-        assert_eq!(
-            (read[0].1.mode, read[0].1.gid, read[0].1.nlink, read[0].1.flags),
-            (0o100_644, 7, 1, IMMUTABLE)
-        );
+        let brief: Vec<_> = read.iter().map(|(number, inode)| (*number, inode.uid)).collect();
+        assert_eq!(brief, [(258, 5), (260, 100_000)]);
+        let TableInode { mode, gid, nlink, flags, .. } = read[0].1;
+        assert_eq!((mode, gid, nlink, flags), (0o100_644, 7, 1, IMMUTABLE));
     }
 
     #[test]
@@ -128,9 +85,5 @@ mod tests {
         assert_eq!(inodes(&whole[..whole.len() - 1], 2).len(), 1);
         assert_eq!(inodes(&whole, 1).len(), 1);
         assert_eq!(inodes(&[], 5), []);
-        let mut attributes = xattr_item(&["user.a"]);
-        attributes[27] = 200;
-        assert!(has_capability(&attributes));
-        assert!(has_capability(&attributes[..10]));
     }
 }

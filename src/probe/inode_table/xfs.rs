@@ -1,8 +1,8 @@
-//! Where xfs keeps its inodes, and what one of them says (the kernel's `xfs_format.h` and `xfs_da_format.h`: `xfs_dsb`,
-//! `xfs_dinode`, `xfs_attr_sf_hdr`). All numbers but checksums are big-endian.
+//! Where xfs keeps its inodes, and what one of them says (the kernel's `xfs_format.h`: `xfs_dsb`, `xfs_dinode`). All
+//! numbers but checksums are big-endian.
 
 use super::super::ReadAt;
-use super::super::bytes::{array, be16, be32, has};
+use super::super::bytes::{array, be16, be32, be64, has};
 use super::{APPEND_ONLY, IMMUTABLE, TableInode};
 use std::io;
 
@@ -10,8 +10,6 @@ use std::io;
 const KNOWN: u32 = 0x1ff;
 /// `XFS_SB_FEAT_INCOMPAT_META_UUID`: inodes bear another UUID than the superblock.
 const META_UUID: u32 = 4;
-/// Bytes of the part of an inode that is the same in all (`struct xfs_dinode` of version 3).
-const CORE: usize = 176;
 
 /// The places of the inodes of a filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +29,7 @@ impl XfsTable {
     /// Reads the superblock; `None` where there is no xfs of version 5, or one with features unknown here.
     pub(super) fn read(device: &dyn ReadAt) -> io::Result<Option<Self>> {
         let sb = device.read_at(0, 512)?;
-        let byte = |at: usize| u8::from_be_bytes(array(&sb, at));
+        let byte = |at: usize| sb.get(at).copied().unwrap_or_default();
         let (version, incompat) = (be16(&sb, 100) & 0xf, be32(&sb, 216));
         if !has(&sb, 0, b"XFSB") || version != 5 || incompat & !KNOWN != 0 {
             return Ok(None);
@@ -75,7 +73,7 @@ impl XfsTable {
         let (mode, nlink) = (be16(bytes, 2), be32(bytes, 16));
         let is_it = has(bytes, 0, b"IN")
             && bytes.get(4) == Some(&3)
-            && u64::from_be_bytes(array(bytes, 152)) == number
+            && be64(bytes, 152) == number
             && array::<16>(bytes, 160) == self.uuid;
         if !is_it || mode == 0 || nlink == 0 {
             return None;
@@ -89,38 +87,10 @@ impl XfsTable {
             nlink,
             // XFS_DIFLAG_IMMUTABLE, XFS_DIFLAG_APPEND.
             flags: shown(1 << 3, IMMUTABLE) | shown(1 << 4, APPEND_ONLY),
-            may_have_capability: may_have_capability(bytes),
+            // Attributes are written as late as the rest, but nothing that statx tells shows it.
+            may_have_capability: true,
         })
     }
-}
-
-/// Looks through the extended attributes that stand in the inode itself (`struct xfs_attr_sf_hdr`).
-fn may_have_capability(inode: &[u8]) -> bool {
-    /// `XFS_DINODE_FMT_LOCAL`.
-    const LOCAL: u8 = 1;
-    /// `XFS_ATTR_SECURE`.
-    const SECURE: u8 = 4;
-    let [fork, format] = array(inode, 82);
-    if fork == 0 {
-        return false;
-    }
-    if format != LOCAL {
-        return true;
-    }
-    let start = CORE + usize::from(fork) * 8;
-    let Some([_, _, count, _]) = inode.get(start..start + 4) else { return true };
-    let mut at = start + 4;
-    for _ in 0..*count {
-        // `struct xfs_attr_sf_entry`.
-        let Some([name, value, flags]) = inode.get(at..at + 3) else { return true };
-        let value_at = at + 3 + usize::from(*name);
-        let Some(name) = inode.get(at + 3..value_at) else { return true };
-        if flags & SECURE != 0 && name == b"capability" {
-            return true;
-        }
-        at = value_at + usize::from(*value);
-    }
-    false
 }
 
 #[cfg(test)]
@@ -192,7 +162,7 @@ mod tests {
             gid: 80_000,
             nlink: 2,
             flags: 0,
-            may_have_capability: false,
+            may_have_capability: true,
         };
         assert_eq!(read, expected);
         assert_eq!(table.inode(132, &inode(131)), None);
@@ -212,31 +182,5 @@ mod tests {
         put(&mut flags, 90, &0x18_u16.to_be_bytes());
         put(&mut flags, 160, &[8; 16]);
         assert_eq!(table.inode(131, &flags).unwrap().flags, 0x30);
-    }
-
-    #[test]
-    fn a_capability_is_seen_among_other_attributes() {
-        let mut bytes = inode(131);
-        assert!(!may_have_capability(&bytes));
-        put(&mut bytes, 82, &[20, 1]);
-        let at = CORE + 160;
-        put(&mut bytes, at, &[0, 40, 2, 0]);
-        let entry = |bytes: &mut [u8], at: usize, flags: u8, name: &[u8]| {
-            put(bytes, at, &[name.len() as u8, 5, flags]);
-            put(bytes, at + 3, name);
-        };
-        entry(&mut bytes, at + 4, 4, b"selinux");
-        entry(&mut bytes, at + 4 + 15, 4, b"ima");
-        assert!(!may_have_capability(&bytes));
-        entry(&mut bytes, at + 4 + 15, 4, b"capability");
-        assert!(may_have_capability(&bytes));
-        entry(&mut bytes, at + 4 + 15, 0, b"capability");
-        assert!(!may_have_capability(&bytes));
-        // A name that leads out of the inode.
-        bytes[at + 4 + 15] = 255;
-        assert!(may_have_capability(&bytes));
-        // Attributes elsewhere.
-        put(&mut bytes, 82, &[20, 2]);
-        assert!(may_have_capability(&bytes));
     }
 }
