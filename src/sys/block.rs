@@ -346,13 +346,13 @@ impl Default for TreeItems {
 }
 
 impl TreeItems {
-    /// As many items as there is room for, from the first of the inode `from` on, out of the subvolume that `inside` lies
-    /// in: each with its header, and how many they are. The kernel keeps some changes of inodes to itself until the
+    /// Up to `most` items, as there is room for, from the first of the inode `from` on, out of the subvolume that `inside`
+    /// lies in: each with its header, and how many they are. The kernel keeps some changes of inodes to itself until the
     /// transaction that they are in is committed.
     ///
     /// # Errors
     /// EPERM: CAP_SYS_ADMIN is missing. ENOTTY: it is not on btrfs. EOVERFLOW: the first item is too large.
-    pub fn search(&mut self, inside: impl AsFd, from: u64) -> nix::Result<(&[u8], usize)> {
+    pub fn search(&mut self, inside: impl AsFd, from: u64, most: u32) -> nix::Result<(&[u8], usize)> {
         let search = &mut *self.0;
         // Tree 0 stands for that of the subvolume.
         search.tree = 0;
@@ -360,7 +360,7 @@ impl TreeItems {
         search.offsets = [0, u64::MAX];
         search.transactions = [0, u64::MAX];
         search.types = [0, u32::from(u8::MAX)];
-        search.count = u32::MAX;
+        search.count = most;
         search.room = ITEMS as u64;
         // SAFETY: the argument is a live, writable `struct btrfs_ioctl_search_args_v2` (112 bytes, asserted above),
         // followed by as many bytes as its `buf_size` says; any bytes are valid for its fields.

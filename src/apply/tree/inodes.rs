@@ -38,8 +38,8 @@ const WINDOW: usize = 16 << 10;
 const WINDOWS: usize = 8;
 /// So many more names that were asked for all the same than such that were not, and reading does not pay.
 const LOSING: i32 = 256;
-/// For how many names one read stands.
-const COST: i32 = 4;
+/// Items of a subvolume asked for at once, at least: an inode has about two, its own and its name's.
+const ITEMS: u32 = 16;
 /// Of so many pieces of work one is read all the same then: what follows may be another tree.
 const AGAIN: u32 = 32;
 
@@ -125,7 +125,9 @@ pub(super) struct Windows {
     /// Inodes of a subvolume, by their numbers.
     run: Vec<(u64, TableInode)>,
     items: Option<TreeItems>,
-    /// How many more names were not asked for than read or asked for in vain.
+    /// How many were found in what was read of a subvolume last.
+    used: u32,
+    /// How many more names were spared than read in vain.
     balance: i32,
     /// For how many pieces of work nothing was read.
     passed: u32,
@@ -160,12 +162,9 @@ impl Windows {
     /// Counts a name that need not be asked for, or was read in vain.
     pub(super) fn count(&mut self, told: Told, spared: bool) {
         if is_read(told) {
-            self.weigh(if spared { 1 } else { -1 });
+            let by = if spared { 1 } else { -1 };
+            self.balance = (self.balance + by).clamp(-2 * LOSING, 2 * LOSING);
         }
-    }
-
-    fn weigh(&mut self, by: i32) {
-        self.balance = (self.balance + by).clamp(-2 * LOSING, 2 * LOSING);
     }
 
     /// An inode of that `d_type`; `None` where the kernel has to be asked.
@@ -213,7 +212,6 @@ impl Windows {
         } else {
             self.next = (self.next + 1) % WINDOWS;
         }
-        self.weigh(-COST);
         let (at, bytes) = self.read.get_mut(self.next)?;
         *at = u64::MAX;
         // At the end of the device there may be less.
@@ -229,11 +227,13 @@ impl Windows {
                 && run.last().is_some_and(|(last, _)| ino <= *last)
         };
         if !within(&self.run) {
-            self.weigh(-COST);
-            let (items, count) = self.items.get_or_insert_default().search(inside, ino).ok()?;
+            // Where the last were of little use the next will be, too.
+            let most = std::mem::take(&mut self.used).saturating_mul(8).max(ITEMS);
+            let (items, count) = self.items.get_or_insert_default().search(inside, ino, most).ok()?;
             self.run = btrfs_inodes(items, count);
         }
         let found = self.run.binary_search_by_key(&ino, |(number, _)| *number).ok()?;
+        self.used = self.used.saturating_add(1);
         self.run.get(found).map(|(_, inode)| *inode)
     }
 }
