@@ -1,6 +1,8 @@
 //! chown of trees, against chown(1), and at their extremes.
 
 use crate::world::{CAPS, World, action, break_home, broken_home, of, run, unlock};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -245,6 +247,7 @@ impl<'w> Image<'w> {
     }
 
     fn mount_again(world: &'w World) -> Self {
+        own_mounts();
         run(Command::new("mount").args(["-o", "loop"]).args([&Self::file(world), &world.volume]));
         Self(world)
     }
@@ -266,6 +269,13 @@ impl Drop for Image<'_> {
         let unmounted = Command::new("umount").arg(&self.0.volume).status();
         assert!(std::thread::panicking() || unmounted.unwrap().success());
     }
+}
+
+/// In a mount namespace of its thread a filesystem ends with its unmount. From the common one, tests that run beside
+/// this one take copies of its mounts, and while they hold them nothing need be written.
+fn own_mounts() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("these tests need root");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
 }
 
 fn make_motley_of_many_owners(world: &World) {
