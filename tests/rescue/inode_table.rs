@@ -44,6 +44,11 @@ pub(crate) fn cases() -> Vec<Case> {
         let recipe = RECIPE.replace("$OWNER", "$I:$G");
         cases.push(Case::new(name, Needs::Loop, move || on_an_image(filesystem, &recipe)));
     }
+    for filesystem in [Filesystem::Ext4, Filesystem::Xfs] {
+        let name = format!("inode-table::directories-of-{}-vouch-for-their-files", filesystem.name());
+        cases.push(Case::new(name, Needs::Loop, move || small_directories(filesystem)));
+    }
+    cases.push(Case::new("inode-table::a-disk-is-read-forwards", Needs::Loop, forwards));
     cases.push(Case::new(
         "inode-table::files-of-a-mounted-btrfs-are-not-asked-for-one-by-one-where-owners-are-right",
         Needs::Loop,
@@ -77,6 +82,43 @@ fn on_an_image(filesystem: Filesystem, recipe: &str) -> Result<()> {
     let scratch = Scratch::new()?;
     let variables = [("IMAGE", image.path.as_path()), ("PROGRAM", &program()), ("S", scratch.path())];
     few(&script(&format!("{calls}\n{COUNT}"), &variables)?)
+}
+
+/// Where a directory has few files, one look at a file for each directory is a read of the disk for each.
+fn small_directories(filesystem: Filesystem) -> Result<()> {
+    let image = Image::healthy(filesystem, Table::Gpt)?;
+    image.change(
+        "mkdir $H/data; cd $H/data
+        for d in $(seq 400); do mkdir $d; (cd $d; seq -f file%g 10 | xargs touch); done
+        chown -R $I:$G $H/data",
+    )?;
+    let scratch = Scratch::new()?;
+    let variables = [("IMAGE", image.path.as_path()), ("PROGRAM", &program()), ("S", scratch.path())];
+    // By so many from the beginning: a few hundred entries would be looked at by their names.
+    let calls = "export VOLRESCUE_THREADS=2; CALLS=stat,lstat,statx,newfstatat TARGET=$IMAGE U=admin";
+    script(&format!("{calls}\n{COUNT}"), &variables)?;
+    let traced = script(r#"cat "$S/strace""#, &variables)?;
+    let asked = traced.lines().filter(|line| line.contains("\"file")).count();
+    ensure!(traced.contains("\"400\"") && asked < 40, "{asked} files were asked for");
+    Ok(())
+}
+
+/// By one thread, so that the order of the calls is that of the work.
+fn forwards() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let said =
+        image.change("cd $H; seq -f part%g 300 | xargs mkdir; chown $I:$G part*; ls -di part* | sort -n")?;
+    let made: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    ensure!(made.len() == 300, "{said}");
+    let scratch = Scratch::new()?;
+    let variables = [("IMAGE", image.path.as_path()), ("PROGRAM", &program()), ("S", scratch.path())];
+    let calls = "export VOLRESCUE_THREADS=1; CALLS=openat,openat2 TARGET=$IMAGE U=admin";
+    script(&format!("{calls}\n{COUNT}"), &variables)?;
+    let traced = script(r#"cat "$S/strace""#, &variables)?;
+    let mut opened: Vec<&str> = traced.split('"').filter(|word| word.starts_with("part")).collect();
+    opened.dedup();
+    ensure!(opened == made, "opened in the order {opened:?}");
+    Ok(())
 }
 
 /// What others may use is held while its owner changes (fstat is newfstatat), but found in the table all the same.

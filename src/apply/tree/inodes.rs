@@ -169,9 +169,18 @@ impl Windows {
 
     /// An inode of that `d_type`; `None` where the kernel has to be asked.
     pub(super) fn look(&mut self, inodes: &Inodes, told: Told) -> Option<Seen> {
-        if !is_read(told) {
-            return None;
-        }
+        if is_read(told) { self.seen(inodes, told) } else { None }
+    }
+
+    /// Whether the inode of an open directory is read as the kernel has it. In a table it lies by those of its entries,
+    /// and the kernel has it already: less is read than for a name. In a subvolume it would be searched for by itself.
+    pub(super) fn agree_on(&mut self, inodes: &Inodes, stat: &Statx) -> bool {
+        let told = Told { ino: stat.ino, kind: DT_DIR };
+        matches!(inodes.source, Source::Table { .. })
+            && self.seen(inodes, told).is_some_and(|read| read.stat == *stat)
+    }
+
+    fn seen(&mut self, inodes: &Inodes, told: Told) -> Option<Seen> {
         let Told { ino, kind } = told;
         let inode = match &inodes.source {
             Source::Table { device, table } => self.in_table(device, table, ino),

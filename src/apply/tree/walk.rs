@@ -356,6 +356,15 @@ fn look<N: AsRef<CStr>>(
         desk.windows.forget();
     }
     let mut agreed = Vec::new();
+    if let Some(inodes) = inodes {
+        // That of the directory is at hand, and most of what is in it has its owner.
+        let stat = statx(dir, c".")
+            .with_context(|| format!("looking at {}", hold.place.path(context.path).display()))?;
+        if desk.windows.agree_on(inodes, &stat) {
+            agreed.push((stat.uid, stat.gid));
+        }
+    }
+    let before = found.jobs.len();
     for (name, told) in names {
         let name = name.as_ref();
         let read = inodes.and_then(|inodes| desk.windows.look(inodes, *told));
@@ -375,8 +384,8 @@ fn look<N: AsRef<CStr>>(
                         format!("looking at {}", hold.place.path_of(context.path, name).display())
                     })?,
                 };
-                // In every piece of work what was read is compared once with what the kernel says of the name, and for
-                // every owner: a mount may map some of them.
+                // In every piece of work what was read is compared once with what the kernel says, and for every owner:
+                // a mount may map some of them.
                 let agrees = read.is_some_and(|read| read.stat == stat);
                 if let Some(owner) = owner.filter(|_| agrees && may_tell && agreed.len() < OWNERS_AGREED) {
                     agreed.push(owner);
@@ -420,6 +429,10 @@ fn look<N: AsRef<CStr>>(
                 None => drop(found.kept.insert(stat.uid, (1, name.into()))),
             },
         }
+    }
+    // The last is done first, and a disk is to be read forwards.
+    if let Some(directories) = found.jobs.get_mut(before..) {
+        directories.reverse();
     }
     if !found.taken.is_empty() {
         let standing = desk.stand_in(dir);
