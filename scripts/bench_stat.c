@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * What no walk can be faster than: getdents64 and statx of every entry of a tree, by some threads, and nothing else. And
- * what no change of owners can be faster than: fchownat of every entry in its place, without a look at it.
+ * what a change of owners takes at least in that order: fchownat of every entry, without a look at it.
  *
  *   bench_stat THREADS DIRECTORY           one system call for each entry
  *   bench_stat THREADS DIRECTORY DEPTH     the same by io_uring, so many of a directory's entries in one call
@@ -146,6 +146,7 @@ int main(int argc, char **argv) {
     if (argc < 3 || argc > 5) return 2;
     if (argc > 3) depth = atoi(argv[3]);
     if (argc > 4) owner = atoi(argv[4]);
+    if (depth && argc > 4) return 2;
     int threads = atoi(argv[1]);
     pthread_t thread[256];
     if (threads < 1 || threads > 256) return 2;

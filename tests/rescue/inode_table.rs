@@ -6,6 +6,7 @@ use crate::kit::volume::{Filesystem, Image, Table};
 use crate::kit::{Scratch, script};
 use crate::{Case, Needs};
 use anyhow::{Context as _, Result, ensure};
+use std::fs;
 
 /// In few directories: each costs a look of its own.
 const FILES: usize = 4_000;
@@ -64,6 +65,11 @@ pub(crate) fn cases() -> Vec<Case> {
         "inode-table::a-file-that-is-mounted-over-is-another-filesystem's",
         Needs::Loop,
         mounted_over,
+    ));
+    cases.push(Case::new(
+        "inode-table::owners-are-those-that-an-idmapped-mount-shows",
+        Needs::Loop,
+        idmapped,
     ));
     cases
 }
@@ -170,7 +176,7 @@ fn dry_run() -> Result<()> {
     Ok(())
 }
 
-/// The first tells that the table is right of such owners.
+/// With a mount below, a number in a directory is not what a name leads to.
 fn mounted_over() -> Result<()> {
     let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
     let scratch = Scratch::new()?;
@@ -182,6 +188,46 @@ fn mounted_over() -> Result<()> {
         umount over; stat -c '%n:%u' over under"#
     ))?;
     for word in ["on another filesystem", "over:4242\n", "under:1000\n"] {
+        ensure!(said.contains(word), "lacks {word:?}: {said}");
+    }
+    Ok(())
+}
+
+/// Mounts a directory in a second place, by the ids of a user namespace.
+const IDMAP: &str = r#"
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    if (argc != 4) return 2;
+    struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = open(argv[1], O_RDONLY) };
+    long tree = syscall(SYS_open_tree, AT_FDCWD, argv[2], OPEN_TREE_CLONE);
+    return syscall(SYS_mount_setattr, tree, argc > 3 ? "" : 0, 0x1000, &attr, sizeof attr)
+        || syscall(SYS_move_mount, tree, "", AT_FDCWD, argv[3], MOVE_MOUNT_F_EMPTY_PATH);
+}
+"#;
+
+/// 4242 and 5000 are changed for each other. The directory's owner is not, so that it agrees with the table.
+fn idmapped() -> Result<()> {
+    let image = Image::healthy(Filesystem::Ext4, Table::Gpt)?;
+    let scratch = Scratch::new()?;
+    let variables = variables(&scratch)?;
+    fs::write(scratch.join("idmap.c"), IDMAP)?;
+    let said = image.change(&format!(
+        r#"{variables}
+        cc -o "$S/idmap" "$S/idmap.c"
+        mkdir $H/data; cd $H/data; touch one two three; chown $I:$G . three; chown 4242:4242 one; chown 5000:5000 two
+        unshare --user sleep 60 & namespace=$!
+        until printf '0 0 4242\n4242 5000 1\n4243 4243 757\n5000 4242 1\n' >/proc/$namespace/uid_map; do sleep 0.1; done
+        cat /proc/$namespace/uid_map >/proc/$namespace/gid_map
+        mkdir "$S/mapped"; "$S/idmap" /proc/$namespace/ns/user "$R" "$S/mapped"; kill $namespace
+        stat -c '%n shows %u' "$S/mapped/home/admin/data/two" | sed 's,.*/,,'
+        export VOLRESCUE_THREADS=2
+        "$PROGRAM" repair --yes --user $U --chown-from 4242 --state-dir "$S/state" "$S/mapped"
+        umount "$S/mapped"; stat -c '%n:%u' one two three"#
+    ))?;
+    for word in ["two shows 4242\n", "one:4242\n", "two:1000\n", "three:1000\n"] {
         ensure!(said.contains(word), "lacks {word:?}: {said}");
     }
     Ok(())

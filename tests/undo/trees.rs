@@ -275,7 +275,7 @@ impl Drop for Image<'_> {
 /// this one take copies of its mounts, and while they hold them nothing need be written.
 fn own_mounts() {
     unshare(CloneFlags::CLONE_NEWNS).expect("these tests need root");
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>).unwrap();
 }
 
 fn make_motley_of_many_owners(world: &World) {
@@ -385,7 +385,7 @@ fn what_the_run_has_changed_before_is_neither_taken_once_more_nor_stripped() {
             world.file(&format!("/home/u/data/{name}"), 0o644, 0, 0, "");
         }
         let image = image.anew();
-        // The first are as they were: what is read is believed by them.
+        // The first are as they were: what is read agrees with the kernel.
         for name in 40..100 {
             world.dress(&format!("/home/u/data/{name}"), 0o644, 1000, 1000);
         }

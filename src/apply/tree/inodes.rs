@@ -2,8 +2,8 @@
 //! subvolume's tree.
 //!
 //! A name costs a system call and leaves an inode in the kernel's memory, which unmounting has to give up again; the
-//! table costs one read for some sixty inodes. Only regular files and the like are read so: a directory has to be opened
-//! in any case.
+//! table costs one read for some sixty inodes. Only regular files and the like are looked for so: a directory has to be
+//! opened in any case.
 //!
 //! ext4 keeps its table in the page cache of the block device, and changes an inode there in the same call that changes
 //! it in memory (`ext4_mark_iloc_dirty`): what is read is what the kernel has. xfs and btrfs write what has changed later.
@@ -25,7 +25,7 @@ use crate::root::entries::{DT_DIR, DT_UNKNOWN};
 use crate::sys;
 use crate::sys::block::TreeItems;
 use crate::sys::bytes::{FileBytes, fill_at};
-use crate::sys::inode::Statx;
+use crate::sys::inode::{Statx, statx};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, fstatfs};
 use std::fs::File;
@@ -112,7 +112,7 @@ fn table(device: File, read: fn(&dyn ReadAt) -> io::Result<Option<InodeTable>>) 
 }
 
 /// Whether entries of that kind are looked for among what is read.
-fn is_read(told: Told) -> bool {
+pub(super) fn is_read(told: Told) -> bool {
     ![DT_DIR, DT_UNKNOWN].contains(&told.kind)
 }
 
@@ -172,12 +172,14 @@ impl Windows {
         if is_read(told) { self.seen(inodes, told) } else { None }
     }
 
-    /// Whether the inode of an open directory is read as the kernel has it. In a table it lies by those of its entries,
-    /// and the kernel has it already: less is read than for a name. In a subvolume it would be searched for by itself.
-    pub(super) fn agree_on(&mut self, inodes: &Inodes, stat: &Statx) -> bool {
-        let told = Told { ino: stat.ino, kind: DT_DIR };
-        matches!(inodes.source, Source::Table { .. })
-            && self.seen(inodes, told).is_some_and(|read| read.stat == *stat)
+    /// The owner of an open directory, if its inode is read as the kernel has it. In a table it mostly lies by those of its
+    /// entries, and the kernel has it already: less is read than for a name. In a subvolume it would be searched for by
+    /// itself.
+    pub(super) fn agree_on(&mut self, inodes: &Inodes, directory: &Directory) -> Option<(u32, u32)> {
+        let Source::Table { .. } = inodes.source else { return None };
+        let stat = statx(directory, c".").ok()?;
+        let read = self.seen(inodes, Told { ino: stat.ino, kind: DT_DIR })?;
+        (read.stat == stat).then_some((stat.uid, stat.gid))
     }
 
     fn seen(&mut self, inodes: &Inodes, told: Told) -> Option<Seen> {

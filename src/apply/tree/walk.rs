@@ -6,7 +6,7 @@
 
 use super::batch::PendingEntry;
 use super::desk::Desk;
-use super::inodes::{Inodes, Seen, User};
+use super::inodes::{Inodes, Seen, User, is_read};
 use super::place::Place;
 use super::{Fate, Pass};
 use crate::plan::TreeOwners;
@@ -356,13 +356,11 @@ fn look<N: AsRef<CStr>>(
         desk.windows.forget();
     }
     let mut agreed = Vec::new();
-    if let Some(inodes) = inodes {
-        // That of the directory is at hand, and most of what is in it has its owner.
-        let stat = statx(dir, c".")
-            .with_context(|| format!("looking at {}", hold.place.path(context.path).display()))?;
-        if desk.windows.agree_on(inodes, &stat) {
-            agreed.push((stat.uid, stat.gid));
-        }
+    // The directory's own inode is at hand; where it is read as the kernel has it, so are those of its owner.
+    if let Some(inodes) = inodes.filter(|_| names.iter().any(|(_, told)| is_read(*told)))
+        && let Some(owner) = desk.windows.agree_on(inodes, dir)
+    {
+        agreed.push(owner);
     }
     let before = found.jobs.len();
     for (name, told) in names {
@@ -384,8 +382,8 @@ fn look<N: AsRef<CStr>>(
                         format!("looking at {}", hold.place.path_of(context.path, name).display())
                     })?,
                 };
-                // In every piece of work what was read is compared once with what the kernel says, and for every owner:
-                // a mount may map some of them.
+                // In every piece of work what was read is compared once with what the kernel says, and for every other
+                // owner: a mount may map some of them.
                 let agrees = read.is_some_and(|read| read.stat == stat);
                 if let Some(owner) = owner.filter(|_| agrees && may_tell && agreed.len() < OWNERS_AGREED) {
                     agreed.push(owner);
