@@ -248,7 +248,7 @@ fn damaged_inode() -> Result<()> {
     told(&dry, &[3], &["/etc/login.defs could not be read"])?;
     // Mounted to write, the kernel marks the filesystem as damaged, too.
     let run = volrescue(&arguments)?.expect(&[5])?;
-    let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = run.said();
     ensure!(
         said.contains("/etc/login.defs could not be read") && said.contains("nothing was changed"),
         "{said}"

@@ -259,7 +259,7 @@ fn in_use() -> Result<()> {
     machine.kill()?;
     machine.wait()?;
     let run = run?.expect(&[4])?;
-    ensure!(run.stderr.contains("in use"), "{}", run.transcript());
+    ensure!(run.said().contains("in use by another program"), "{}", run.transcript());
     Ok(())
 }
 

@@ -259,7 +259,7 @@ fn dry_run_and_directory() -> Result<()> {
     ensure!(image.digest()? == before, "a dry run wrote");
     let tree = crate::kit::volume::Tree::healthy()?;
     let run = people(&tree.path, &["--fsck"])?.expect(&[2])?;
-    ensure!(run.stderr.contains("--fsck can't check"), "{}", run.transcript());
+    ensure!(run.said().contains("--fsck can't check"), "{}", run.transcript());
     Ok(())
 }
 
@@ -346,7 +346,7 @@ fn killed_xfs_repair() -> Result<()> {
     child.kill()?;
     child.wait()?;
     let run = people(&image.path, &[])?.expect(&[4])?;
-    ensure!(run.stderr.contains("in use"), "{}", run.transcript());
+    ensure!(run.said().contains("in use"), "{}", run.transcript());
     fs::write(image.scratch.join("go-on"), "")?;
     wait_for("the checker's end", || Ok(image.scratch.join("ended").exists()))?;
     wait_for("the loop device", || Ok(image.loops()?.is_empty()))?;

@@ -223,7 +223,7 @@ fn wrong_root_name() -> Result<()> {
     let built = Built::new(layout)?;
     let run = volrescue(&[Path::new("diagnose"), &built.disk(), Path::new("--root"), Path::new("newer")])?
         .expect(&[3])?;
-    let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = run.said();
     for words in ["is named newer", "p1: partition 1, ext4", "p2: partition 2, ext4, label new", "--root p1"]
     {
         ensure!(said.contains(words), "{words:?} is not said\n{}", run.transcript());
@@ -245,7 +245,7 @@ fn special_roots() -> Result<()> {
             format!("cd \"$S\"; rm -rf t d.img; {make}; truncate -s 16M d.img; mkfs.ext4 -q -d t d.img");
         script(&body, &[("S", scratch.path())])?;
         let run = volrescue(&[Path::new("diagnose"), &scratch.join("d.img")])?.expect(&[3])?;
-        let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = run.said();
         ensure!(said.contains(words) && said.contains("d.img"), "{}", run.transcript());
     }
     Ok(())
@@ -267,7 +267,7 @@ fn read_only_root() -> Result<()> {
         line.extend(["--state-dir".into(), built.scratch.join("state").into()]);
         line.extend(["--fix=host-keys".into(), if extra == "--dry-run" { extra } else { "--yes" }.into()]);
         let run = volrescue(&line)?.expect(&[3])?;
-        let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = run.said();
         for words in
             ["/etc/ssh", "read-only subvolume @/.snapshots/1/snapshot", "ro false", "nothing was changed"]
         {

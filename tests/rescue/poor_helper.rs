@@ -72,7 +72,7 @@ fn refused(target: &Path, wrapper: &[&str], words: &[&str]) -> Result<()> {
         &["repair", "--yes", "--user", USER, "--state-dir", state, target],
     ] {
         let run = volrescue_under(&wrapper, command)?.expect(&[3])?;
-        let told = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = run.said();
         for word in words {
             ensure!(told.contains(word), "{word:?} is not said\n{}", run.transcript());
         }

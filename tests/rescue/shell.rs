@@ -235,7 +235,7 @@ fn chroot() -> Result<()> {
     for words in ["WROTE", "REACHED", "READ", "SEEN", "NETWORK", "CONNECTED"] {
         ensure!(!run.stdout.contains(words), "{words}\n{}", run.transcript());
     }
-    let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = run.said();
     for words in ["THE VOLUME'S OWN PROGRAMS RUN NOW", "read-only"] {
         ensure!(said.contains(words), "{words:?} is not said\n{}", run.transcript());
     }
@@ -258,7 +258,7 @@ fn chroot_writable() -> Result<()> {
     // A volume without a shell of its own says so.
     image.change("rm -f $R/usr/bin/bash $R/usr/bin/sh $R/bin/bash $R/bin/sh")?;
     let run = shell(&image.path, &["--chroot"], "echo never")?.expect(&[3])?;
-    ensure!(run.stderr.contains("neither /bin/bash nor /bin/sh"), "{}", run.transcript());
+    ensure!(run.said().contains("neither /bin/bash nor /bin/sh"), "{}", run.transcript());
     image.check()
 }
 

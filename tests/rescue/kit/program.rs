@@ -88,6 +88,11 @@ impl Run {
         )
     }
 
+    /// Standard error on one line: where it is wrapped depends on the lengths of paths.
+    pub(crate) fn said(&self) -> String {
+        self.stderr.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Fails unless it ended with one of these codes.
     pub(crate) fn expect(self, codes: &[i32]) -> Result<Self> {
         ensure!(codes.contains(&self.code), "exit status not in {codes:?}\n{}", self.transcript());
