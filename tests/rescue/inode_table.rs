@@ -195,6 +195,7 @@ fn mounted_over() -> Result<()> {
 
 /// Mounts a directory in a second place, by the ids of a user namespace.
 const IDMAP: &str = r#"
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <sys/syscall.h>
@@ -203,7 +204,7 @@ int main(int argc, char **argv) {
     if (argc != 4) return 2;
     struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = open(argv[1], O_RDONLY) };
     long tree = syscall(SYS_open_tree, AT_FDCWD, argv[2], OPEN_TREE_CLONE);
-    return syscall(SYS_mount_setattr, tree, argc > 3 ? "" : 0, 0x1000, &attr, sizeof attr)
+    return syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr)
         || syscall(SYS_move_mount, tree, "", AT_FDCWD, argv[3], MOVE_MOUNT_F_EMPTY_PATH);
 }
 "#;

@@ -237,6 +237,7 @@ struct Image<'w>(&'w World);
 
 impl<'w> Image<'w> {
     fn mount(world: &'w World, mkfs: &[&str]) -> Self {
+        own_mounts();
         let image = Self::file(world);
         fs::File::create(&image)
             .unwrap()
@@ -247,7 +248,6 @@ impl<'w> Image<'w> {
     }
 
     fn mount_again(world: &'w World) -> Self {
-        own_mounts();
         run(Command::new("mount").args(["-o", "loop"]).args([&Self::file(world), &world.volume]));
         Self(world)
     }
