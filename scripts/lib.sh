@@ -296,10 +296,12 @@ make_policies() {
         # What is only compressed again takes most of the time.
         printf "module-store = direct\nexpand-check = 0\nbzip-blocksize = 0\n" >"$2/root/etc/selinux/semanage.conf"
         for name in default mls; do
-            mkdir -p "$2/root/var/lib/selinux/$name"
+            # Each with a place of its own: two at once may fail over making the directory that they share.
+            mkdir -p "$2/stores/$name/$name" "$2/root/var/lib/selinux"
             store=/usr/share/selinux/$name modules=()
             while read -r module; do modules+=(-i "$store/$module.pp.bz2"); done < <(tr " " "\n" <"$2/root$store/.modules" | grep .)
-            chroot "$2/root" semodule -n -s "$name" -X 100 "${modules[@]}" &
+            unshare --mount bash -euc "mount --bind \"\$1\" \"\$2/var/lib/selinux\"; exec chroot \"\${@:2}\"" - \
+                "$2/stores/$name" "$2/root" semodule -n -s "$name" -X 100 "${modules[@]}" &
             built+=($!)
         done
         for build in "${built[@]}"; do wait "$build"; done
