@@ -30,6 +30,8 @@ struct ring {
 };
 static unsigned depth;
 static uid_t owner = -1;
+/* Whether a call failed: what was measured is not what was asked for. */
+static _Atomic int failed;
 
 static char **waiting;
 static size_t count, room, busy;
@@ -96,6 +98,7 @@ static void *work(void *unused) {
         busy++;
         pthread_mutex_unlock(&lock);
         int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOATIME | O_NOFOLLOW);
+        if (fd < 0) { perror(path); failed = 1; }
         unsigned long seen = 0;
         size_t found = 0;
         for (long got; fd >= 0 && (got = syscall(SYS_getdents64, fd, buffer, 1 << 16)) > 0;) {
@@ -117,9 +120,11 @@ static void *work(void *unused) {
                     continue;
                 }
                 struct statx stat = {.stx_mode = entry->type << 12};
-                if (owner != (uid_t)-1) fchownat(fd, entry->name, owner, owner, AT_SYMLINK_NOFOLLOW);
-                else statx(fd, entry->name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC,
-                           STATX_TYPE | STATX_MODE | STATX_UID | STATX_GID | STATX_NLINK | STATX_INO, &stat);
+                int done = owner != (uid_t)-1
+                    ? fchownat(fd, entry->name, owner, owner, AT_SYMLINK_NOFOLLOW)
+                    : statx(fd, entry->name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC,
+                            STATX_TYPE | STATX_MODE | STATX_UID | STATX_GID | STATX_NLINK | STATX_INO, &stat);
+                if (done != 0) { perror(entry->name); failed = 1; }
                 seen++;
                 char *child;
                 if (!S_ISDIR(stat.stx_mode) || asprintf(&child, "%s/%s", path, entry->name) < 0) continue;
@@ -154,5 +159,5 @@ int main(int argc, char **argv) {
     for (int i = 0; i < threads; i++) pthread_create(thread + i, 0, work, 0);
     for (int i = 0; i < threads; i++) pthread_join(thread[i], 0);
     printf("%lu entries\n", total);
-    return 0;
+    return failed;
 }
