@@ -25,12 +25,7 @@ impl Progress {
     pub fn new(wanted: bool, what: &'static str) -> Self {
         let shown = wanted && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target).with_message(what);
-        let template = "{spinner} {msg}: {human_pos} entries, {per_sec}, {elapsed}";
-        bar.set_style(
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()),
-        );
-        Self { bar, what, entries: 0, start: Instant::now(), next_line: EVERY }
+        Self { bar: counting(target, what), what, entries: 0, start: Instant::now(), next_line: EVERY }
     }
 
     /// So many more entries are done.
@@ -51,6 +46,14 @@ impl Progress {
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A bar that counts to an end that nobody knows.
+fn counting(target: ProgressDrawTarget, what: &'static str) -> ProgressBar {
+    // A width of 0 means no digits after the point.
+    let template = "{spinner} {msg}: {human_pos} entries, {per_sec:0}, {elapsed}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::with_draw_target(None, target).with_message(what).with_style(style)
 }
 
 /// What the bar says, in words.
@@ -118,6 +121,66 @@ impl Default for CopyProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use indicatif::TermLike;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    /// A terminal that remembers what is written to it.
+    #[derive(Clone, Debug, Default)]
+    struct Terminal(Arc<Mutex<String>>);
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            80
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bar_tells_whole_entries_a_second() {
+        let terminal = Terminal::default();
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let bar = counting(target, "changing owners");
+        std::thread::sleep(Duration::from_millis(30));
+        bar.set_position(32_426);
+        bar.tick();
+        let drawn = terminal.0.lock().unwrap().clone();
+        let last = drawn.rsplit("changing owners: ").next().unwrap_or_default();
+        assert!(last.starts_with("32,426 entries, "), "{drawn:?}");
+        assert!(last.contains("/s, ") && !last.contains('.'), "{drawn:?}");
+    }
 
     #[test]
     fn a_line_tells_entries_time_and_rate() {
